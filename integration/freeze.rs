@@ -155,10 +155,15 @@ fn an_exec_into_a_frozen_container_ends_by_a_signal() {
     world.call(&["pause", &world.id]).ok();
     let group = directory("freezer", &world.group());
     let mut exec = world.command(&["exec", "--ignore-paused", &world.id, "true"]);
-    let mut exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // A frozen process keeps its streams, so they are no pipes.
+    let err = fs::File::create(world.path("err")).unwrap();
+    let mut exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().unwrap();
     wait_until("it has come in", || read(&group, "cgroup.procs").lines().count() > 1);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(exec.id().cast_signed()), nix::sys::signal::SIGTERM).unwrap();
     wait_until("it has ended", || exec.try_wait().unwrap().is_some());
+    let said = fs::read_to_string(world.path("err")).unwrap();
+    assert!(said.contains("interrupted by SIGTERM: process "), "{said}");
+    assert!(said.contains(&format!(" is frozen by {}", group.display())), "{said}");
     world.call(&["resume", &world.id]).ok();
     wait_until("nobody is left of it", || read(&group, "cgroup.procs").lines().count() == 1);
     world.call(&["delete", "--force", &world.id]).ok();

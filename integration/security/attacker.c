@@ -101,6 +101,39 @@ static int nest(int argc, char **argv)
 		pause();
 }
 
+/* freezer DIRECTORY: DIRECTORY is a cgroup of version 1 or 2 with a freezer. Makes the cgroups `ice`, which it keeps frozen, and
+ * `fire`, which it enters. Moves each process that appears in DIRECTORY to `ice`. */
+static void put_into(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0 && errno == ENODEV)
+		exit(1);
+	close(fd);
+}
+
+static int freezer(int argc, char **argv)
+{
+	if (argc != 2)
+		return 2;
+	if (chdir(argv[1]) || mkdir("ice", 0755) || mkdir("fire", 0755))
+		return 1;
+	int old = !access("freezer.state", F_OK);
+	put_into("fire/cgroup.procs", "0");
+	for (;;) {
+		put_into(old ? "ice/freezer.state" : "ice/cgroup.freeze", old ? "FROZEN" : "1");
+		for (int round = 0; round < 100; round++) {
+			FILE *list = fopen("cgroup.procs", "r");
+			char pid[32];
+			while (list && fgets(pid, sizeof pid, list))
+				put_into("ice/cgroup.procs", pid);
+			if (list)
+				fclose(list);
+		}
+	}
+}
+
 /* exchange A B [C D]...: exchanges the names A and B, C and D, as fast as it can, until its standard input ends. */
 static int exchange(int argc, char **argv)
 {
@@ -870,6 +903,7 @@ static int own_mounts(int argc, char **argv)
 static const struct attack attacks[] = {
 	{ "cgroup-write", cgroup_write },
 	{ "exchange", exchange },
+	{ "freezer", freezer },
 	{ "impostor", impostor },
 	{ "joiner", joiner },
 	{ "keyring-made-first", keyring_made_first },

@@ -14,6 +14,7 @@ mod exchange;
 mod exe;
 mod files;
 mod filter;
+mod freezer;
 mod fuse;
 mod host_mounts;
 mod host_root;

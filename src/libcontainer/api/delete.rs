@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::container::{Claim, Container, Root, check_id, is_ending};
 use crate::error::{Context, Error, Kind, Result, bail};
-use crate::launch::delete::{Leftovers, destroy};
+use crate::launch::delete::{Leftovers, destroy, kill_while_locked};
 use crate::launch::undo::undo;
 use crate::status::Status;
 use crate::sys::signals;
@@ -57,7 +57,11 @@ impl Container {
             Ok(process) if self.status()? == Status::Running => self.may_end(process.as_fd())?,
             _ => {}
         }
-        let lock = match self.lock_if_there()? {
+        let lock = match force {
+            Force::Kill => self.lock_or(kill_while_locked)?,
+            Force::None => self.lock_if_there()?,
+        };
+        let lock = match lock {
             Some(lock) => lock,
             // Another process was faster.
             None if force == Force::Kill => return Ok(Vec::new()),

@@ -282,10 +282,15 @@ fn is_gone(errno: Errno) -> bool {
 
 /// The nearest ancestor that is frozen by its own file. The root of a hierarchy has no such file.
 pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
+    directory.parent().and_then(frozen_from)
+}
+
+/// The directory or its nearest ancestor that is frozen by its own file.
+pub(super) fn frozen_from(directory: &Path) -> Option<PathBuf> {
     let says_one = |file: &Path| text::value(file, &mut [0; 32]).is_ok_and(|text| text.trim() == "1");
     let frozen =
         |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
-    directory.ancestors().skip(1).find(frozen).map(Path::to_path_buf)
+    directory.ancestors().find(frozen).map(Path::to_path_buf)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::Cgroup;
-use super::files::{directory_is_frozen, event, frozen_above, put, wait_for};
-use super::processes::name;
+use super::files::{directory_is_frozen, event, frozen_above, frozen_from, put, wait_for};
+use super::processes::{self, name};
 use super::rights;
 use super::tree::{self, Walk};
 use crate::error::{Context, Result, bail, error};
+use crate::host::cgroups::{Cgroups, memberships};
 use crate::sys::text;
 
 impl Cgroup {
@@ -29,6 +30,7 @@ impl Cgroup {
     /// Those of `freeze` and of `go_on`. Then all are thawed.
     pub fn freeze_while(&self, go_on: impl Fn() -> Result<()>) -> Result<()> {
         let (directory, version) = self.freezer()?;
+        processes::leave(Walk::to_end(), [directory])?;
         let frozen_or_go_on = |frozen: bool| if frozen { Ok(true) } else { go_on().map(|()| false) };
         let done = match version {
             CgroupVersion::One => {
@@ -127,7 +129,7 @@ impl Cgroup {
         self.freezer().ok().and_then(|(directory, _)| frozen_above(directory))
     }
 
-    fn freezer(&self) -> Result<(&Path, CgroupVersion)> {
+    fn freezer(&self) -> Result<(&PathBuf, CgroupVersion)> {
         if let Some(directory) = self.paths.get("freezer") {
             return Ok((directory, CgroupVersion::One));
         }
@@ -136,6 +138,29 @@ impl Cgroup {
             None => bail!("this container has no cgroup with a freezer"),
         }
     }
+}
+
+/// The cgroup whose own file freezes the process `pid`. It may be a cgroup of another container.
+pub fn frozen_by(pid: i32) -> Option<PathBuf> {
+    let unified = |cgroups: &Cgroups| Some((String::new(), cgroups.v2.as_ref()?.mount.clone()));
+    frozen_on_version_1(pid).or_else(|| frozen_in(pid, unified))
+}
+
+/// The same, by the freezer of version 1: the process does not die before this cgroup is thawed.
+pub fn frozen_on_version_1(pid: i32) -> Option<PathBuf> {
+    frozen_in(pid, |cgroups| {
+        let hierarchy = cgroups.v1.iter().find(|hierarchy| hierarchy.has("freezer"))?;
+        Some(("freezer".to_owned(), hierarchy.mount.clone()))
+    })
+}
+
+fn frozen_in(pid: i32, hierarchy: impl Fn(&Cgroups) -> Option<(String, PathBuf)>) -> Option<PathBuf> {
+    let (controller, mount) = hierarchy(&Cgroups::probe().ok()?)?;
+    let groups = text::lossy(Path::new(&format!("/proc/{pid}/cgroup"))).ok()?;
+    let has = |controllers: &str| controllers.split(',').any(|one| one == controller);
+    let (_, path) = memberships(&groups).find(|(controllers, _)| has(controllers))?;
+    let inside = path.strip_prefix('/').filter(|path| !path.split('/').any(|part| part == ".."))?;
+    frozen_from(&mount.join(inside))
 }
 
 fn has(file: &Path) -> bool {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, all_well, event, gone, put, remove, wait_at_most, wait_for};
 use super::processes::{self, SeenProcesses};
 use super::tree::Walk;
-use super::{Cgroup, systemd};
+use super::{Cgroup, frozen_on_version_1, systemd};
 use crate::error::{Context, Result, bail, error};
 use crate::wait::limits;
 
@@ -83,6 +83,7 @@ impl Cgroup {
     /// # Errors
     /// Some processes still exist when the time is over.
     pub fn kill(&self) -> Result<()> {
+        self.leave()?;
         if let Some(unified) = self.unified().filter(|_| self.spared.is_empty()) {
             // KERNEL(5.14): cgroup.kill
             match put(&unified.join("cgroup.kill"), "1") {
@@ -109,6 +110,7 @@ impl Cgroup {
         if self.is_unified() {
             return self.kill();
         }
+        self.leave()?;
         self.while_frozen(|| {
             let killed = processes::kill_each(self.look().in_each());
             killed.map(|()| true).map_err(|errno| error!("kill processes: {}", crate::sys::errno::words(errno)))
@@ -119,6 +121,14 @@ impl Cgroup {
             Ok(left.is_empty() || self.frozen_for_good().is_some())
         })?;
         if left.is_empty() { Ok(()) } else { self.still_there(&left) }
+    }
+
+    /// Moves ourselves out of it: a container that sees our pid and may write its cgroup can have moved us there.
+    ///
+    /// # Errors
+    /// We cannot leave.
+    pub fn leave(&self) -> Result<()> {
+        processes::leave(Walk::to_end().sparing(&self.spared), self.paths.values())
     }
 
     /// Calls `kill` until it returns true.
@@ -186,8 +196,14 @@ impl Cgroup {
     }
 
     fn still_there(&self, left: &[i32]) -> Result<()> {
-        match self.frozen_for_good() {
-            Some(above) => bail!("processes are still there: {left:?}: the cgroup {} above is frozen", above.display()),
+        if let Some(above) = self.frozen_for_good() {
+            bail!("processes are still there: {left:?}: the cgroup {} above is frozen", above.display());
+        }
+        // Another container can move a process of this one into a cgroup of its own.
+        match left.iter().find_map(|pid| Some((pid, frozen_on_version_1(*pid)?))) {
+            Some((pid, frozen)) => {
+                bail!("processes are still there: {left:?}: process {pid} is frozen by {}", frozen.display())
+            }
             None => bail!("processes are still there: {left:?}"),
         }
     }

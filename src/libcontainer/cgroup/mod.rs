@@ -47,6 +47,7 @@ pub use crate::plan::resources::unit::Manager;
 pub(crate) use bus::hears as bus_hears;
 pub(crate) use files::{is_cgroup_file_system, put, word};
 pub use files::{never, page_sizes, undone};
+pub use freeze::{frozen_by, frozen_on_version_1};
 pub use processes::names;
 pub use unit_name::UnitName;
 pub use update::{ChangedLimits, LimitChange};

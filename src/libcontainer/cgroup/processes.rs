@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::files::all_well;
+use super::files::{all_well, put, word};
 use super::rights;
 use super::tree::{self, Walk, WalkEnd};
-use crate::error::{Error, Result, error};
+use crate::error::{Error, Result, bail, error};
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
 
@@ -87,6 +87,29 @@ pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno
     };
     let ourselves = rustix::process::getpid();
     pids.into_iter().filter_map(Pid::from_raw).filter(|pid| *pid != ourselves).map(kill).fold(Ok(()), Result::and)
+}
+
+/// Moves ourselves out of these directories, and out of those below them: a container that sees our pid and may write its cgroup
+/// can have moved us there. We would freeze or kill ourselves.
+///
+/// # Errors
+/// We cannot leave.
+pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf> + Clone) -> Result<()> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    // If something cannot be read, the caller's own look reports it.
+    let seen = SeenProcesses::look(walk, directories.clone());
+    let entered = directories.into_iter().zip(&seen.each).filter(|(_, pids)| pids.contains(&own));
+    for (directory, _) in entered {
+        let enter = |above: &Path| put(&above.join("cgroup.procs"), &own.to_string());
+        let mut tried = directory.ancestors().skip(1).map(enter);
+        // ORDER: the nearest cgroup first. On version 2 it may accept no processes.
+        if let Some(Err(first)) = tried.next()
+            && !tried.any(|entered| entered.is_ok())
+        {
+            bail!("we (process {own}) are in {}, and cannot leave it: {}", directory.display(), word(&first));
+        }
+    }
+    Ok(())
 }
 
 /// The most processes that a message names.

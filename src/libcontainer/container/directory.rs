@@ -301,21 +301,26 @@ pub(super) fn read_of_anybody(directory: impl AsFd, name: &Path) -> Result<(Vec<
     Ok((text, stat))
 }
 
-/// The lock of the container `id`. It is for callers that do not end the process that makes the container.
+/// The lock of the container `id`. It is for callers that do not end the process that makes the container. Calls `while_held`
+/// again and again while another process holds it.
 ///
 /// # Errors
 /// The lock is still held when the time is over, or the kernel's error.
-pub(super) fn lock(path: &Path, id: &str) -> Result<Option<Lock>> {
+pub(super) fn lock(path: &Path, id: &str, while_held: impl Fn()) -> Result<Option<Lock>> {
     let failed = || format!("container {id:?}");
-    match Lock::take(path, Instant::now() + limits::LOCK).with_context(failed)? {
-        Attempt::Locked(lock) => Ok(Some(lock)),
-        Attempt::Gone => Ok(None),
-        Attempt::Held => bail!(
-            "container {id:?}: lock {}: {} has held it for {} s",
-            path.display(),
-            holder(path),
-            limits::LOCK.as_secs()
-        ),
+    let deadline = Instant::now() + limits::LOCK;
+    loop {
+        match Lock::take(path, deadline.min(Instant::now() + limits::MOMENT)).with_context(failed)? {
+            Attempt::Locked(lock) => return Ok(Some(lock)),
+            Attempt::Gone => return Ok(None),
+            Attempt::Held if Instant::now() < deadline => while_held(),
+            Attempt::Held => bail!(
+                "container {id:?}: lock {}: {} has held it for {} s",
+                path.display(),
+                holder(path),
+                limits::LOCK.as_secs()
+            ),
+        }
     }
 }
 

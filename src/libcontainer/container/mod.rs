@@ -270,9 +270,17 @@ impl Container {
     /// # Errors
     /// The lock is still held when the time is over, or the kernel's error.
     pub(crate) fn lock_if_there(&mut self) -> Result<Option<Lock>> {
+        self.lock_or(|_| ())
+    }
+
+    /// The same. Calls `while_held` again and again while another process holds it.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn lock_or(&mut self, while_held: impl Fn(&Container)) -> Result<Option<Lock>> {
         self.must_be_ours()?;
         let id = self.record.id.clone();
-        let Some(lock) = directory::lock(&self.directory, &id)? else { return Ok(None) };
+        let Some(lock) = directory::lock(&self.directory, &id, || while_held(self))? else { return Ok(None) };
         match lock.stat(STATE) {
             Ok(stat) if version(&stat) == self.seen => {}
             Err(Errno::NOENT) => return Ok(None),

@@ -1,10 +1,10 @@
 //! `delete`: removes the container's processes, cgroup, mounts and directory, and then runs its poststop hooks.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::Hook;
 
+use super::frozen::has_ended;
 use super::host_mounts::take_away;
 use super::identity::Identity;
 use super::{hooks, undo};
@@ -14,7 +14,7 @@ use crate::container::{Container, Lock};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::resctrl::{self, Kernel};
 use crate::status::Status;
-use crate::wait::{self, limits};
+use crate::wait;
 
 /// The processes of a container that is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,13 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     }
     container.check_cgroups()?;
     let mut cgroup = container.cgroup();
-    let own_ended = container.has_own_pids() && init.is_none_or(|init| has_ended(init, &cgroup));
+    let pid = container.record().init_process_pid;
+    let ended = |init: Result<OwnedFd>| match init {
+        Ok(init) => has_ended(&init, pid, &cgroup),
+        Err(error) => *error.kind() == Kind::State(Status::Stopped),
+    };
+    // With init of a pid namespace all its processes end.
+    let own_ended = container.has_own_pids() && init.is_none_or(ended);
     let others = empty(&container, &mut cgroup, leftovers, own_ended)?;
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
@@ -113,16 +119,14 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations, &environment))).collect())
 }
 
-/// Waits for the end of init, which was killed. With its pid namespace all its processes end.
-fn has_ended(init: Result<OwnedFd>, cgroup: &Cgroup) -> bool {
-    let init = match init {
-        Ok(init) => init,
-        Err(error) => return *error.kind() == Kind::State(Status::Stopped),
-    };
-    let within = |time| wait::readable(init.as_fd(), Some(Instant::now() + time)).unwrap_or(false);
-    // Version 1: a frozen process ends only after it is thawed. If it cannot be thawed, `Cgroup::kill` tells why.
-    let _ = cgroup.thaw_all();
-    within(limits::CLOSED) || (cgroup.frozen_for_good().is_none() && within(limits::KILLED))
+/// Another process holds the lock, and may wait for a process of the container. A frozen process of version 1 dies only after it
+/// is thawed, and another process of the container can freeze it again: all of them are killed.
+pub fn kill_while_locked(container: &Container) {
+    if let (Ok(()), Ok(nested)) = (container.check_cgroups(), container.nested()) {
+        let below = nested.into_iter().flat_map(|(_, directories)| directories);
+        // After the lock is taken, `destroy` reports what cannot be killed.
+        let _ = container.cgroup().sparing(below).kill_own();
+    }
 }
 
 /// Empties the cgroup. If the container's own processes have ended (`own_ended`), all other processes there belong to others:
@@ -145,6 +149,8 @@ fn empty(container: &Container, cgroup: &mut Cgroup, leftovers: Leftovers, own_e
     }
     let mut warning = None;
     if leftovers == Leftovers::Killed {
+        // ORDER: before we look for others.
+        cgroup.leave()?;
         let others = if own_ended { cgroup.staying() } else { cgroup.strangers() };
         // `kill` kills the processes that it finds in any case. If it cannot read all of the cgroup, it returns the reason.
         let others = others.unwrap_or_default();

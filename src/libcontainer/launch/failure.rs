@@ -12,13 +12,13 @@ use super::cause::Waiting;
 use super::child::ending;
 use super::clone::{NO_STREAMS, NOT_PROTECTED};
 use super::launched::Launched;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, frozen_by};
 use crate::container::{AfterStart, Container, has_executed};
 use crate::error::{Error, FailedStep, Kind, Result, bail, error};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
 use crate::sys::errno::words;
-use crate::wait::{self, limits};
+use crate::wait::{self, Interrupted, limits};
 use crate::wire::{Failure, Request, Up};
 
 /// moby looks for these words.
@@ -148,6 +148,18 @@ pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error)
     let signal = ending(process).and_then(|status| status.terminating_signal());
     let short_of_memory = cgroup.oom_kills().is_some_and(|kills| kills > 0);
     if short_of_memory || has_starved(launched, cgroup, signal) { too_little_memory(launched) } else { error }
+}
+
+/// The message for an interrupted wait for init. A container can freeze a process that enters it.
+pub(super) fn of_wait(launched: &Launched<'_>, stopped: Interrupted) -> Error {
+    let error = Error::from(stopped);
+    match frozen_by(launched.child.pid) {
+        Some(cgroup) => {
+            let text = format!("{error}: process {} is frozen by {}", launched.child.pid, cgroup.display());
+            error.reworded(text)
+        }
+        None => error,
+    }
 }
 
 /// The message for an init that has ended without a report: its end, and its last step.

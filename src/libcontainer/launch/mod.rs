@@ -19,6 +19,7 @@ mod filter_cache;
 mod for_criu;
 #[cfg(feature = "checkpoint")]
 mod foreign_mounts;
+mod frozen;
 mod hook_files;
 mod hooks;
 mod host_mounts;

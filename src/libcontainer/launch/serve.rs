@@ -206,7 +206,8 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
     let mut ended = false;
     loop {
         // The wait also ends with the process: another process may have init's end of the socket.
-        wait::ready(&[(talk.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)?;
+        wait::ready(&[(talk.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)
+            .map_err(|stopped| failure::of_wait(launched, stopped))?;
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffer = &mut [IoSliceMut::new(&mut packet)];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -413,7 +414,9 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     while !wait::ready(
         &[(launched.talk.as_fd(), PollFlags::IN), (launched.child.pidfd.as_fd(), PollFlags::IN)],
         Some(Instant::now() + limits::MOMENT),
-    )? {
+    )
+    .map_err(|stopped| failure::of_wait(launched, stopped))?
+    {
         if has_executed(launched.child.pid) == Some(true) {
             return Ok(());
         }

@@ -1,24 +1,22 @@
 //! Undoes what a container's note lists: after a failed `create`, and when `delete --force` finds an interrupted one.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Instant;
 
+use super::frozen::has_ended;
 use super::host_mounts::{look, must_have_none, take_away};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, frozen_on_version_1};
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
 use crate::host::Environment;
 use crate::resctrl::{self, Kernel};
-use crate::wait::{self, limits};
 
 /// Undoes as much as possible. A missing object is not an error.
 ///
 /// # Errors
 /// The first failure. Then the note must stay.
 pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
-    let init = note.init.map_or(Ok(()), end);
     let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone(), environment);
+    let init = note.init.map_or(Ok(()), |init| end(init, &cgroup));
     let cgroup = cgroup.kill().and_then(|()| cgroup.delete());
     // An init without its runtime ends by itself, so our own cgroups become empty.
     let coming = Cgroup::open(note.coming.clone(), None, environment).delete();
@@ -33,12 +31,15 @@ pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
 }
 
 /// Kills a process, and waits until it has ended.
-fn end(process: ProcessId) -> Result<()> {
+fn end(process: ProcessId, cgroup: &Cgroup) -> Result<()> {
     let ProcessId { pid, start } = process;
     let Some(pidfd) = open_process(pid, start)? else { return Ok(()) };
     let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-    if !wait::readable(pidfd.as_fd(), Some(Instant::now() + limits::KILLED))? {
-        bail!("process {pid} does not end");
+    if has_ended(&pidfd, pid, cgroup) {
+        return Ok(());
     }
-    Ok(())
+    match frozen_on_version_1(pid) {
+        Some(frozen) => bail!("process {pid} does not end: it is frozen by {}", frozen.display()),
+        None => bail!("process {pid} does not end"),
+    }
 }
