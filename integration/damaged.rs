@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::exec::limited;
 use crate::life::alive;
-use crate::only;
 use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, wait_until};
+use crate::{needs_root, only};
 
 /// Damages the directory. The value is the content of state.json.
 type Damage = Box<dyn Fn(&Path, Value)>;
@@ -471,6 +471,22 @@ fn a_cgroup_that_cannot_be_seen_is_not_called_removed() {
         assert!(!world.cgroups().is_empty() && world.path("state").join(&world.id).is_dir(), "{verb:?}");
         world.call(&["delete", "--force", &world.id]).ok();
         world.assert_clean();
+    }
+}
+
+#[test]
+fn without_proc_the_message_names_the_file_that_cannot_be_read() {
+    only!(Who::Us; "the words");
+    needs_root!("a mount over /proc");
+    let world = World::running(&["true"]);
+    world.write();
+    for words in [vec!["host"], vec!["check", world.bundle().to_str().unwrap()]] {
+        let runtime = world.command(&words);
+        let mut without = std::process::Command::new("unshare");
+        without.args(["-m", "--propagation", "private", "sh", "-c", r#"mount -t tmpfs none /proc; exec "$@""#, "sh"]);
+        let said = crate::world::finish(without.arg(runtime.get_program()).args(runtime.get_args())).fails();
+        assert!(said.contains("read /proc/self/mountinfo: no such file or directory (ENOENT)"), "{words:?}: {said}");
+        assert!(!said.contains("look at the host"), "{said}");
     }
 }
 

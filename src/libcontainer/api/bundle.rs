@@ -105,7 +105,7 @@ impl Bundle {
     }
 
     fn host(&self, flags: &Flags) -> Result<Host> {
-        let mut host = Host::probe(self.labels()).context("look at the host")?;
+        let mut host = Host::probe(self.labels())?;
         if self.config.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
             host.resctrl = Resctrl::probe().context("look for resctrl")?;
         }
@@ -247,8 +247,13 @@ pub(super) fn landlock_abi(config: &Config) -> u32 {
     if asked { crate::sys::landlock::abi() } else { 0 }
 }
 
-/// The path to which `path` leads after its links. None if the file does not exist.
+/// The path to which `path` leads after its links, as far as they exist. For a namespace this is its name, `net:[4026531840]`.
 fn followed(path: &Path) -> PathBuf {
+    if let Ok(name) = path.read_link()
+        && name.to_str().is_some_and(|name| name.contains(":["))
+    {
+        return name;
+    }
     let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     match there {
         Some((above, leads)) => leads.join(path.strip_prefix(above).unwrap_or(path)).components().collect(),

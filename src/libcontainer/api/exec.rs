@@ -121,7 +121,7 @@ impl<'a> Exec<'a> {
         }
         let config = config::load(&container.config()?)?;
         let process = self.object.read(&config, self.settings.console.as_ref())?;
-        let mut host = Host::probe(Labels::Given).context("look at the host")?;
+        let mut host = Host::probe(Labels::Given)?;
         host.landlock = landlock_abi(&config);
         let mut flags = flags(container);
         let mut settings = self.settings;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cgroup::{LimitChange, undone};
 use crate::config::{self, At, Faults, Warning};
 use crate::container::Container;
-use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::error::{Error, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
 use crate::plan::resctrl::{self, Schema};
 use crate::plan::resources::Write;
@@ -139,7 +139,7 @@ impl Container {
         if self.status()? == Status::Stopped {
             bail!(Kind::State(Status::Stopped) => "container not running");
         }
-        let host = Host::probe(Labels::None).context("look at the host")?;
+        let host = Host::probe(Labels::None)?;
         let planned = update::update(&self.resources()?, &asked.resources, &host.cgroups);
         let Planned { resources, mut writes, kept, devices, warnings: more } =
             planned.map_err(|faults| asked.faults(faults))?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountinfoLine};
+use crate::sys::errno::words;
 use crate::sys::text::lossy;
 
 /// The usual mount point of cgroups.
@@ -55,7 +56,8 @@ impl Cgroups {
     /// # Errors
     /// One of them cannot be read.
     pub fn probe() -> io::Result<Cgroups> {
-        let read = |path: &str| lossy(Path::new(path));
+        let failed = |path: &str, errno| io::Error::other(format!("read {path}: {}", words(errno)));
+        let read = |path: &str| lossy(Path::new(path)).map_err(|errno| failed(path, errno));
         Ok(Cgroups::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 

@@ -23,6 +23,9 @@ const CONTROLLERS: [(&str, &str, &str); 7] = [
     ("rdma", "rdma", "linux.resources.rdma"),
 ];
 
+/// The controllers of version 2 that a container uses on a host that also has version 1.
+const BESIDE_VERSION_1: [&str; 2] = ["hugetlb", "rdma"];
+
 pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
     let cgroups = &host.cgroups;
     let mut found = vec![layout(cgroups)];
@@ -43,10 +46,13 @@ fn layout(cgroups: &Cgroups) -> Finding {
             .advice("mount -t cgroup2 cgroup2 /sys/fs/cgroup, or run containers with CgroupUse::Disabled"),
         (true, Some(_)) => finding(Fitness::Good, "version 2".to_owned()),
         (false, None) => finding(Fitness::Good, format!("version 1: {}", v1.join(" "))),
-        (false, Some(v2)) => finding(
-            Fitness::Good,
-            format!("version 1: {}; beside it, version 2 at {} without limits", v1.join(" "), v2.mount.display()),
-        ),
+        (false, Some(v2)) => {
+            let beside = beside_version_1(cgroups);
+            let limits =
+                if beside.is_empty() { "without limits".to_owned() } else { format!("for {}", beside.join(" ")) };
+            let (v1, mount) = (v1.join(" "), v2.mount.display());
+            finding(Fitness::Good, format!("version 1: {v1}; beside it, version 2 at {mount} {limits}"))
+        }
     }
 }
 
@@ -82,12 +88,20 @@ fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
 /// The controllers that a container can use.
 fn controllers(cgroups: &Cgroups, parent: &Path) -> Vec<String> {
     let v1 = cgroups.v1.iter().flat_map(|hierarchy| hierarchy.controllers.iter().cloned());
-    let v2 = if cgroups.layout() == Layout::Unified {
-        lossy(&parent.join("cgroup.controllers")).unwrap_or_default()
-    } else {
-        String::new()
-    };
-    v1.chain(v2.split_whitespace().map(str::to_owned)).collect()
+    let v2 = if cgroups.layout() == Layout::Unified { listed(parent) } else { beside_version_1(cgroups) };
+    v1.chain(v2).collect()
+}
+
+fn listed(directory: &Path) -> Vec<String> {
+    let text = lossy(&directory.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A hybrid host: the controllers of version 2 that containers use (`plan/resources/v1.rs`). Each level above a container
+/// enables them.
+fn beside_version_1(cgroups: &Cgroups) -> Vec<String> {
+    let there = cgroups.v2.as_ref().map(|v2| listed(&v2.mount)).unwrap_or_default();
+    there.into_iter().filter(|name| BESIDE_VERSION_1.contains(&name.as_str())).collect()
 }
 
 fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgroups: &Cgroups) -> Finding {
@@ -155,6 +169,21 @@ mod tests {
         assert_eq!(parent(&v2), Some(PathBuf::from("/sys/fs/cgroup/user.slice")));
         assert_eq!(layout(&Cgroups::default()).fitness, Fitness::Without);
         assert_eq!(parent(&Cgroups::default()), None);
+    }
+
+    #[test]
+    fn a_controller_of_version_2_counts_beside_version_1() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("cgroup.controllers"), "hugetlb pids\n").unwrap();
+        let v2 = Some(crate::host::cgroups::Unified { mount: directory.path().to_owned(), own: "/m".into() });
+        let hybrid = Cgroups { v2, ..Cgroups::parse(V1, "4:memory:/m\n") };
+        let said = format!("version 1: memory; beside it, version 2 at {} for hugetlb", directory.path().display());
+        assert_eq!(layout(&hybrid).said, said);
+        let there = controllers(&hybrid, &parent(&hybrid).unwrap());
+        assert_eq!(there, ["memory", "hugetlb"]);
+        assert_eq!(controller(&there, "hugetlb", "hugetlb", "x", 0, &hybrid).fitness, Fitness::Good);
+        let pids = controller(&there, "pids", "pids", "x", 0, &hybrid);
+        assert_eq!(pids.fitness, Fitness::Without, "containers use pids of version 1 there");
     }
 
     #[test]
