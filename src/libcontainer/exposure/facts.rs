@@ -141,13 +141,21 @@ impl ConfigFacts<'_> {
         self.capabilities & 1 << capability != 0
     }
 
+    /// Whether a namespace that exists is that of the first process: containers of a Kubernetes pod join their pod by
+    /// /proc/PID/ns/net, and the pod may be in the host's.
+    fn is_namespace_of_init(&self, path: &Path) -> bool {
+        let leads = (self.follow)(path);
+        let kind = leads.to_str().and_then(|name| name.split_once(":[")).map(|(kind, _)| kind);
+        kind.is_some_and(|kind| (self.follow)(&Path::new("/proc/1/ns").join(kind)) == leads)
+    }
+
     /// A kind of namespace that the container shares with the host.
     pub(super) fn shares(&self, kind: LinuxNamespaceType) -> bool {
         let namespaces = self.linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        // the last one is how dockerd calls its own
-        let of_host = |path: &Path| {
-            path.starts_with("/proc/1/ns") || path.starts_with("/proc/1/task") || path.ends_with("docker/netns/default")
-        };
+        // This is dockerd's name of its own namespace, below its --exec-root. The other directory is that of ip-netns(8).
+        let of_dockerd = |path: &Path| path.ends_with("netns/default") && !path.ends_with("run/netns/default");
+        let of_init = |path: &Path| path.starts_with("/proc/1/ns") || path.starts_with("/proc/1/task");
+        let of_host = |path: &Path| of_init(path) || of_dockerd(path) || self.is_namespace_of_init(path);
         namespaces
             .iter()
             .find(|namespace| namespace.typ() == kind)

@@ -35,7 +35,8 @@ pub(super) fn is_mapped(spec: &Spec) -> bool {
     let Some(linux) = spec.linux().as_ref() else { return false };
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let Some(user) = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::User) else {
-        return false;
+        // podman's default for an ordinary user: the container stays in the user namespace of the engine
+        return is_of_ordinary_user(spec);
     };
     // the maps of a joined namespace are not in the config
     let maps = linux.uid_mappings().as_deref().unwrap_or_default();
@@ -47,8 +48,10 @@ pub(super) fn is_mapped(spec: &Spec) -> bool {
 /// Whether an engine of an ordinary user wrote it, inside that engine's user namespace: its host ids are not the host's.
 fn is_of_ordinary_user(spec: &Spec) -> bool {
     let sources = spec.mounts().iter().flatten().filter_map(|mount| mount.source().as_deref());
-    let runtime =
-        |path: &Path| path.starts_with("/run/user") && path.components().any(|part| part.as_os_str() == CONTAINERS);
+    let runtime = |path: &Path| {
+        let below = path.strip_prefix("/run/user").ok().filter(|below| !below.starts_with("0"));
+        below.is_some_and(|below| below.components().any(|part| part.as_os_str() == CONTAINERS))
+    };
     sources.into_iter().any(runtime)
 }
 
@@ -65,7 +68,7 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
         let change = "map other host ids than 0, such as 100000";
         found.add(At::new("linux.uidMappings"), 12, "host id 0 is mapped", gain, change);
     }
-    if !user {
+    if !user && !facts.mapped {
         let gain = "if a check in the kernel is missing, rights in the container are rights on the host";
         let weight = if facts.capabilities == 0 && !facts.root { 3 } else { 10 };
         let change = "add {\"type\": \"user\"} and map ids, as engines do rootless or with userns";

@@ -22,14 +22,14 @@ fn of_text(text: &[u8]) -> Exposure {
 /// and most of podman, Docker and CRI, were written by these engines (config.json at create, with ids and paths shortened).
 const ORDER: [&[&str]; 10] = [
     &["cri-restricted"],
-    &["podman-rootless", "podman-userns-auto", "docker-userns-remap", "docker-user-sealed"],
+    &["podman-rootless", "podman-userns-auto", "docker-userns-remap", "docker-user-sealed", "podman-hardened"],
     &["podman-user"],
-    &["podman-default", "podman-pod", "podman-kube", "docker-default", "runc-spec", "cri-sandbox"],
+    &["podman-default", "podman-pod", "podman-kube", "docker-default", "docker-read-only", "runc-spec", "cri-sandbox"],
     &["cri-baseline", "ctr-default", "ctr-user"],
-    &["docker-network-host", "podman-network-host"],
+    &["docker-network-host", "podman-network-host", "docker-seccomp-unconfined"],
     &["cri-sandbox-host", "docker-pid-host", "podman-pid-ipc-host", "ctr-network-host", "docker-unconfined-sys-ptrace"],
     &["docker-cap-sys-admin"],
-    &["docker-socket", "podman-unmask"],
+    &["docker-socket", "podman-unmask", "podman-etc"],
     &["docker-privileged", "podman-privileged", "cri-privileged", "ctr-privileged", "node-debug"],
 ];
 
@@ -141,6 +141,45 @@ fn one_change_to_a_config_is_one_finding() {
 }
 
 #[test]
+fn a_namespace_of_the_host_is_known_by_its_path_and_by_its_name() {
+    let shared = |path: &str, links: &[(&str, &str)]| {
+        let mut changed = default();
+        for namespace in changed["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "network" {
+                namespace["path"] = path.into();
+            }
+        }
+        let found = with_links(changed.to_string().as_bytes(), links).findings;
+        found.iter().any(|found| found.what == "the network namespace is the host's")
+    };
+    let (pod, init) = ("/proc/4242/ns/net", "/proc/1/ns/net");
+    assert!(shared(init, &[]) && shared("/run/docker/netns/default", &[]));
+    assert!(shared("/run/another-root/netns/default", &[]), "dockerd with --exec-root");
+    assert!(!shared("/run/netns/default", &[]) && !shared("/var/run/netns/default", &[]), "of ip-netns(8)");
+    assert!(!shared(pod, &[]));
+    assert!(shared(pod, &[(pod, "net:[4026531840]"), (init, "net:[4026531840]")]));
+    assert!(!shared(pod, &[(pod, "net:[4026532000]"), (init, "net:[4026531840]")]));
+}
+
+#[test]
+fn an_ordinary_users_podman_gives_nobody_root_of_the_host() {
+    let mut changed: serde_json::Value =
+        serde_json::from_slice(include_bytes!("../../../tests/exposure/podman-rootless.json")).unwrap();
+    let mapped = of_text(changed.to_string().as_bytes()).score();
+    // podman's default: the container stays in the user namespace of podman
+    changed["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "user");
+    for maps in ["uidMappings", "gidMappings"] {
+        changed["linux"].as_object_mut().unwrap().remove(maps);
+    }
+    let inside = of_text(changed.to_string().as_bytes()).score();
+    assert!((inside - mapped).abs() < 0.5, "{inside} {mapped}");
+    let text = changed.to_string();
+    let runtime = text.find("/run/user/").map(|at| &text[at..]).and_then(|rest| rest.split('/').nth(3)).unwrap();
+    let of_root = text.replace(&format!("/run/user/{runtime}/"), "/run/user/0/");
+    assert!(of_text(of_root.as_bytes()).score() > 5.0, "podman of root");
+}
+
+#[test]
 fn rules_for_devices_are_read_in_their_order() {
     let base = default();
     let of = |rules: serde_json::Value| {
@@ -212,7 +251,7 @@ fn the_root_of_the_host_is_the_worst_finding() {
 fn what_engines_mount_for_a_container_is_no_finding() {
     for name in ORDER.concat() {
         // these mount what the name says
-        if !["docker-socket", "node-debug", "cri-sandbox-host", "podman-pid-ipc-host"].contains(&name) {
+        if !["docker-socket", "podman-etc", "node-debug", "cri-sandbox-host", "podman-pid-ipc-host"].contains(&name) {
             let found = of(name).findings.into_iter().find(|found| found.at.as_str().contains(".source"));
             assert_eq!(found, None, "{name}");
         }
