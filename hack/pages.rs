@@ -218,6 +218,7 @@ mod tests {
         let bash = std::process::Command::new("bash").args(["-n", "-c", &scripts[0]]).status().unwrap();
         assert!(bash.success(), "the script for bash");
         assert!(scripts[1].contains(&format!(":({SIGNALS})")) && scripts[1].contains(":(add remove)"), "words for zsh");
+        zsh_completes(&scripts[1]);
         fish_completes(&scripts[2]);
         for word in ["kill", "warning", "cgroupfs", "property", "list --quiet"] {
             assert!(scripts.iter().all(|script| script.contains(word)), "{word}");
@@ -225,19 +226,61 @@ mod tests {
         assert!(of_ids().contains(&"kill") && of_ids().contains(&"top") && !of_ids().contains(&"run"));
     }
 
+    /// Prints what zsh itself offers for a line: zsh completes only on a terminal, which its module zpty makes.
+    const ZSH: &str = r#"
+zmodload zsh/zpty || exit 9
+zpty inner zsh -f -i
+tell() { zpty -w inner "$1" }
+tell 'PS1=; LISTMAX=9999; unsetopt prompt_cr prompt_sp beep; autoload -Uz compinit; compinit -D -u; source '$1
+tell 'compadd() {
+  local -a hits; local n=${@[(i)(-|--)]}
+  if [[ ${@[1,$n]} == *-(O|A|D)* ]]; then builtin compadd "$@"; return; fi
+  builtin compadd -A hits "$@"; builtin compadd "$@"; local code=$?
+  print -l -- "HIT:"${^hits}; return $code
+}; print READY:$((1+1))'
+while zpty -r inner line; do [[ $line == *READY:2* ]] && break; done
+zpty -n -w inner "$2"$'\t'
+zpty -n -w inner $'\x15'
+tell 'print END:$((1+1))'
+while zpty -r inner line; do
+  [[ $line == *HIT:* ]] && print -r -- ${${line##*HIT:}%%[[:space:]]*}
+  [[ $line == *END:2* ]] && break
+done
+zpty -d inner
+"#;
+
+    fn zsh_completes(script: &str) {
+        let Ok(found) = std::process::Command::new("zsh").arg("--version").output() else {
+            return eprintln!("skipped: zsh is not installed: its completions are not tried");
+        };
+        assert!(found.status.success());
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("_coracle");
+        std::fs::write(&file, script).unwrap();
+        for (line, word) in COMPLETED {
+            let mut zsh = std::process::Command::new("zsh");
+            let said = zsh.args(["-f", "-c", ZSH, "zsh"]).arg(&file).arg(line).output().unwrap();
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            assert!(said.lines().any(|one| one == word), "{line}: {said}");
+        }
+    }
+
+    /// A line, and a word that completes it.
+    const COMPLETED: [(&str, &str); 5] = [
+        ("coracle ru", "run"),
+        ("coracle list --format ", "wide"),
+        ("coracle kill box T", "TERM"),
+        ("coracle mounts a", "add"),
+        ("coracle run --det", "--detach"),
+    ];
+
     /// What fish itself offers.
     fn fish_completes(script: &str) {
         let Ok(found) = std::process::Command::new("fish").arg("--version").output() else {
             return eprintln!("skipped: fish is not installed: its completions are not tried");
         };
         assert!(found.status.success());
-        for (line, word) in [
-            ("coracle ru", "run"),
-            ("coracle list --format ", "wide"),
-            ("coracle kill box T", "TERM"),
-            ("coracle mounts a", "add"),
-            ("coracle run --det", "--detach"),
-        ] {
+        for (line, word) in COMPLETED {
             let program = format!("{script}\ncomplete -C {line:?}");
             let said = std::process::Command::new("fish").args(["--no-config", "-c", &program]).output().unwrap();
             let said = String::from_utf8_lossy(&said.stdout).into_owned();
