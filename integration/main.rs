@@ -52,6 +52,7 @@ mod roots;
 mod run_as;
 mod seccomp;
 mod security;
+mod service_of_systemd;
 mod systemd;
 mod terminal;
 mod update;

@@ -408,6 +408,12 @@ def case_restart():
     eq(7, st(k).status.exit_code)
 
 
+def case_example():
+    i, c = pod(handler="coracle")
+    k = sleep(i, c)
+    eq("hello from the image\n", sh(k, "cat", "/etc/image-marker")[1])
+
+
 def case_left():
     i, c = pod()
     k = sleep(i, c)

@@ -99,6 +99,19 @@ needs_checkpoint() {
 # not_yet REASON: if this case fails with coracle, it counts as skipped for that reason; with others it fails
 not_yet() { echo "NOTYET $*"; }
 
+# example FILE: its path in `examples`, after the runtime is where the examples expect it (in this mount namespace alone)
+example() {
+  local file=$HERE/../../examples/$1
+  [ "$NAME" = coracle ] || skip "the examples are about coracle"
+  [ -e "$file" ] || skip "no examples here"
+  if [ ! -e /usr/local/bin/.examples ]; then
+    mount -t tmpfs tmpfs /usr/local/bin
+    cp -L "$W/bin/.runtime" /usr/local/bin/coracle
+    : >/usr/local/bin/.examples
+  fi
+  EXAMPLE=$(readlink -f "$file")
+}
+
 # --- churn: a suite gives  churn_round ID N  (one life of a container; says why it failed) and  daemons  (their pids)
 # what is there: of processes all but this case's own session, of cgroups what has PARENT in its path. A guest's own are seen too:
 # threads of the kernel, which come and go, and what udev and systemd start for a device or a unit

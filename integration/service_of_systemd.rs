@@ -1,0 +1,56 @@
+//! The unit for systemd in `examples`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::world::{Who, World, finish, runtime, wait_until};
+use crate::{needs, needs_root, only};
+
+/// A unit file, which is removed at the end.
+struct UnitFile(PathBuf);
+
+impl Drop for UnitFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+        let _ = systemctl(&["daemon-reload"]);
+    }
+}
+
+fn systemctl(args: &[&str]) -> crate::world::Outcome {
+    finish(Command::new("systemctl").args(args))
+}
+
+#[test]
+fn the_unit_of_the_examples_runs_a_bundle_and_ends_it() {
+    only!(Who::Us; "a file of coracle's");
+    needs!(Path::new("/run/systemd/system").is_dir(), "systemd is not the first process here");
+    needs_root!("a unit of the system");
+    let mut world = World::running(&["sh", "-c", "echo begun; exec sleep 1000"]);
+    world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    world.write();
+    // The paths of this test instead of those of an installed coracle.
+    let ours = format!("{} --root {}", runtime().display(), world.path("state").display());
+    let text = include_str!("../examples/coracle@.service");
+    let text = text.replace("/usr/local/bin/coracle", &ours);
+    let text = text.replace("/var/lib/coracle/%i", world.bundle().to_str().unwrap());
+    let file = UnitFile(format!("/run/systemd/system/coracle-{}@.service", world.id).into());
+    fs::write(&file.0, text).unwrap();
+    systemctl(&["daemon-reload"]).ok();
+    let unit = format!("coracle-{0}@{0}.service", world.id);
+    systemctl(&["start", &unit]).ok();
+    world.wait_for_status("running");
+    assert_eq!(systemctl(&["is-active", &unit]).ok().trim(), "active");
+    assert_eq!(world.exec(&["echo", "hello"]).ok(), "hello\n");
+    if let Ok(journal) = Command::new("journalctl").args(["--no-pager", "-o", "cat", "-u", &unit]).output()
+        && journal.status.success()
+    {
+        assert!(String::from_utf8_lossy(&journal.stdout).contains("begun"), "{journal:?}");
+    }
+    systemctl(&["stop", &unit]).ok();
+    // A program of the container that ends by the stop signal is not a failure of the unit.
+    let ended = systemctl(&["show", "-P", "ActiveState", &unit]).ok();
+    assert_eq!(ended.trim(), "inactive");
+    wait_until("the container is deleted", || !world.path("state").join(&world.id).exists());
+    world.assert_clean();
+}
