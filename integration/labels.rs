@@ -305,6 +305,14 @@ fn mounts_have_the_label() {
     assert!(label_of(inside("/proc")).contains(":pseudo_t:") && label_of(inside("/sys")).contains(":pseudo_t:"));
     let made = exec(&world, &[], &["sh", "-c", "echo x >/own/file && cat /own/file"]);
     assert_eq!((made.as_str(), label_of(inside("/own/file")).as_str()), ("x", FILES));
+    // So has a tmpfs that is mounted later.
+    let list = world.path("list.json");
+    fs::write(&list, json!([{"destination": "/hidden", "type": "tmpfs", "source": "tmpfs"}]).to_string()).unwrap();
+    if who() == Who::Us {
+        let said = heard(world.command(&["mounts", "add", &world.id, list.to_str().unwrap()]));
+        assert_eq!(said.code(), 0, "{}", said.err);
+        assert_eq!(label_of(inside("/hidden")), FILES);
+    }
 }
 
 #[test]

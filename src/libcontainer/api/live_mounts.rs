@@ -5,6 +5,7 @@ use std::fs::File;
 use crate::config::{self, Config, Faults, Warning};
 use crate::container::Container;
 use crate::error::{Kind, Result, bail};
+use crate::host::{Host, Labels};
 use crate::launch::live_mounts::{NOT_ITS_OWN, attach, detached, mount_namespace, take_off};
 use crate::plan;
 use crate::status::Status;
@@ -52,7 +53,9 @@ impl Container {
     /// # Errors
     /// `State` if it has stopped; `Config`; or the place and the kernel's error.
     pub fn add_mounts(&mut self, list: &MountList) -> Result<Vec<Warning>> {
-        let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle()).map_err(of_list)?;
+        let labelled = Host::probe(Labels::Given)?.lsm.selinux;
+        let own = labelled.then(|| self.config()).transpose()?.map(|text| config::load(&text)).transpose()?;
+        let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle(), own.as_ref()).map_err(of_list)?;
         let lock = self.lock()?;
         let namespace = self.mount_namespace()?;
         let mounts = detached(&mounts)?;

@@ -9,7 +9,7 @@ use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
 use super::values::c_string;
-use crate::config::At;
+use crate::config::{At, Config};
 use crate::host::Host;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
@@ -101,6 +101,15 @@ const CONTEXTS: [(&str, &CStr); 4] = [
 
 /// File systems that the kernel labels itself. They do not accept `context=`.
 const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
+
+/// The label of new mounts in a container that runs with `config`, whose mistakes were reported when it was made.
+pub(super) fn of_running(config: &Config) -> MountLabel {
+    let label = config.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let label = label.filter(|label| !label.is_empty()).and_then(|label| CString::new(label).ok());
+    let asked = config.spec.annotations().as_ref().and_then(|all| all.get(MOUNT_CONTEXT_TYPE));
+    let known = asked.and_then(|asked| CONTEXTS.iter().find(|(name, _)| name == asked));
+    MountLabel { label, option: known.map_or(c"context", |(_, option)| option) }
+}
 
 /// Reads `linux.mountLabel`.
 pub(super) fn of_mounts(given: &Given<'_>, notes: &mut Notes) -> MountLabel {

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
+use super::labels;
 use super::mount_options::{self, MountOptions, PropagationChange};
 use super::step::{MountChange, Setting};
 use super::values::clean;
@@ -31,11 +32,16 @@ pub enum LiveTree {
     Tmpfs(Vec<Setting>),
 }
 
-/// Reads the mounts of `config`. A relative source begins at the bundle.
+/// Reads the mounts of `config`. A relative source begins at the bundle. `labelled` is the container's config on a host with
+/// SELinux: a new file system has the label of its mounts.
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn live_mounts(config: &Config, bundle: &Path) -> Result<(Vec<LiveMount>, Vec<Warning>), Faults> {
+pub fn live_mounts(
+    config: &Config,
+    bundle: &Path,
+    labelled: Option<&Config>,
+) -> Result<(Vec<LiveMount>, Vec<Warning>), Faults> {
     let (mut faults, mut warnings, mut mounts) = (config.faults.clone(), config.warnings.clone(), Vec::new());
     for (n, mount) in config.spec.mounts().iter().flatten().enumerate() {
         let at = At::new("mounts").index(n);
@@ -56,7 +62,11 @@ pub fn live_mounts(config: &Config, bundle: &Path) -> Result<(Vec<LiveMount>, Ve
                 faults.add(at.key("source"), "is missing, and a bind mount needs one");
                 None
             }
-            (None, _, Some("tmpfs")) => faults.keep(settings(&options, &at)).map(LiveTree::Tmpfs),
+            (None, _, Some("tmpfs")) => {
+                let label = labelled.and_then(|own| labels::of_running(own).context("tmpfs", &options.data));
+                let settings = faults.keep(settings(&options, &at));
+                settings.map(|settings| LiveTree::Tmpfs(settings.into_iter().chain(label).collect()))
+            }
             (None, ..) => {
                 let said = "a running container takes bind mounts (the option bind or rbind) and tmpfs";
                 faults.add(at.key("type"), said);
@@ -127,12 +137,14 @@ fn settings(options: &MountOptions, at: &At) -> Result<Vec<Setting>, Faults> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CStr;
+
     use super::*;
     use crate::config;
 
     fn read(mounts: &str) -> Result<Vec<LiveMount>, String> {
         let config = config::load(format!(r#"{{"ociVersion":"1.3.0","mounts":{mounts}}}"#).as_bytes()).unwrap();
-        live_mounts(&config, Path::new("/b")).map(|(mounts, _)| mounts).map_err(|faults| faults.to_string())
+        live_mounts(&config, Path::new("/b"), None).map(|(mounts, _)| mounts).map_err(|faults| faults.to_string())
     }
 
     #[test]
@@ -145,6 +157,21 @@ mod tests {
         // first a slave, so that nothing propagates to the host
         assert_eq!(mounts[0].changes[0].attributes, Attributes::propagating(libc::MS_SLAVE));
         assert_eq!(mounts[1].tree, LiveTree::Tmpfs(vec![(c"size".into(), Some(c"1m".into()))]));
+    }
+
+    #[test]
+    fn a_new_tmpfs_has_the_label_of_the_containers_mounts() {
+        let own = r#"{"ociVersion":"1.3.0","linux":{"mountLabel":"u:r:t:s0"}}"#;
+        let own = config::load(own.as_bytes()).unwrap();
+        let list = r#"{"ociVersion":"1.3.0","mounts":[{"destination":"/t","type":"tmpfs"},
+            {"destination":"/o","type":"tmpfs","options":["rootcontext=other"]}]}"#;
+        let list = config::load(list.as_bytes()).unwrap();
+        let (mounts, _) = live_mounts(&list, Path::new("/b"), Some(&own)).unwrap();
+        let setting = |key: &CStr, value: &CStr| (key.to_owned(), Some(value.to_owned()));
+        assert_eq!(mounts[0].tree, LiveTree::Tmpfs(vec![setting(c"context", c"u:r:t:s0")]));
+        assert_eq!(mounts[1].tree, LiveTree::Tmpfs(vec![setting(c"rootcontext", c"other")]));
+        let (mounts, _) = live_mounts(&list, Path::new("/b"), None).unwrap();
+        assert_eq!(mounts[0].tree, LiveTree::Tmpfs(Vec::new()));
     }
 
     #[test]
