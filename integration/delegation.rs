@@ -100,6 +100,91 @@ fn who_may_only_look_owns_nothing() {
     }
 }
 
+/// The cgroup of the container's first process, as the host sees it.
+fn cgroup_of_init(world: &World) -> String {
+    fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap().trim_start_matches("0::").trim().to_owned()
+}
+
+#[test]
+fn a_delegated_cgroup_is_below_the_containers_own() {
+    needs_root!("ids that are granted to nobody");
+    only!(Who::Us, Who::Crun; "an annotation of crun");
+    needs!(unified(), VERSION_2);
+    let script = "cd /sys/fs/cgroup/payload && mkdir a b && echo 1 >a/cgroup.procs && \
+        echo +pids >cgroup.subtree_control && echo 7 >b/pids.max && cat b/pids.max /proc/self/cgroup; \
+        echo 3 >../pids.max; touch /dev/shm/done; sleep 1000";
+    let mut world = mapped(&["sh", "-c", script], &["rw", "nosuid"]);
+    world.config["annotations"] = json!({"run.oci.delegate-cgroup": "payload"});
+    *world.at("/linux/resources/pids") = json!({"limit": 20});
+    world.write();
+    let (out, err) = (world.path("out"), world.path("err"));
+    let mut run = world.command(&["run", "-d", &world.id]);
+    run.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+    assert!(run.status().unwrap().success(), "{}", fs::read_to_string(&err).unwrap());
+    let done = format!("/proc/{}/root/dev/shm/done", world.pid());
+    wait_until("it has tried", || Path::new(&done).exists());
+    assert_eq!(fs::read_to_string(&out).unwrap(), "7\n0::/payload/a\n", "{}", fs::read_to_string(&err).unwrap());
+    assert_eq!(fs::read_to_string(&err).unwrap().matches("ermission denied").count(), 1);
+    let group = directory("", &world.group());
+    let below = group.join("payload");
+    assert!(cgroup_of_init(&world).ends_with(&format!("{}/payload/a", world.group())), "{}", cgroup_of_init(&world));
+    assert_eq!((owner(&below), owner(&below.join("cgroup.procs"))), (200_000, 200_000));
+    assert_eq!((read(&group, "pids.max"), read(&below, "pids.max")), ("20".to_owned(), "max".to_owned()));
+    if who() == Who::Crun {
+        return;
+    }
+    assert_eq!(owner(&below.join("pids.max")), 0);
+    // Every command works on the container's own cgroup.
+    assert_eq!(world.exec(&["cat", "/proc/self/cgroup"]).ok(), "0::/payload/a\n");
+    let listed = world.call(&["ps", "--format", "json", &world.id]).ok();
+    assert!(listed.contains(&world.pid().to_string()), "{listed}");
+    world.call(&["pause", &world.id]).ok();
+    assert_eq!((read(&group, "cgroup.freeze"), world.status()), ("1".to_owned(), "paused".to_owned()));
+    world.call(&["resume", &world.id]).ok();
+    let stats: Value = serde_json::from_str(&world.call(&["events", "--stats", &world.id]).ok()).unwrap();
+    assert!(stats["data"]["pids"]["current"].as_u64() > Some(0), "{stats}");
+    world.call(&["update", "--pids-limit", "15", &world.id]).ok();
+    assert_eq!((read(&group, "pids.max"), read(&below, "pids.max")), ("15".to_owned(), "max".to_owned()));
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    world.assert_clean();
+}
+
+#[test]
+fn a_cgroup_is_delegated_in_the_hosts_cgroup_namespace_and_in_a_pod() {
+    only!(Who::Us; "exec by crun fails there");
+    needs!(unified(), VERSION_2);
+    let mut world = World::running(&["sleep", "1000"]);
+    world.without_namespace("cgroup");
+    world.config["annotations"] = json!({"run.oci.delegate-cgroup": "/payload/init"});
+    world.begin();
+    let own = format!("{}/payload/init", world.group());
+    assert!(cgroup_of_init(&world).ends_with(&own), "{} {own}", cgroup_of_init(&world));
+    assert!(world.exec(&["cat", "/proc/self/cgroup"]).ok().trim().ends_with(&own));
+    let pids = format!("/proc/{}/ns/pid", world.pid());
+    let mut member = World::running(&["sleep", "1000"]);
+    member.without_namespace("pid");
+    member.namespace("pid", Some(&pids));
+    if !crate::ordinary::root() {
+        return; // who may join it must be in its user namespace
+    }
+    member.config["annotations"] = json!({"run.oci.delegate-cgroup": "payload"});
+    member.begin();
+    assert!(cgroup_of_init(&member).ends_with(&format!("{}/payload", member.group())), "{}", cgroup_of_init(&member));
+}
+
+#[test]
+fn no_cgroup_of_version_1_is_delegated() {
+    only!(Who::Us; "crun finds out after it has made the container");
+    needs!(!unified(), "this is about cgroup v1");
+    let mut world = World::running(&["true"]);
+    world.config["annotations"] = json!({"run.oci.delegate-cgroup": "payload"});
+    let said = world.run().fails();
+    assert!(said.contains("annotations[\"run.oci.delegate-cgroup\"]: needs a host with cgroup version 2"), "{said}");
+    world.assert_clean();
+}
+
 /// A level above the container's group, with a process of its own.
 struct Above {
     name: String,

@@ -122,6 +122,71 @@ fn the_container_is_a_scope_with_its_limits() {
 }
 
 #[test]
+fn a_subgroup_is_the_containers_own_cgroup() {
+    only!(Who::Us, Who::Crun; "an annotation of crun");
+    needs!(systemd(), NO_SYSTEMD);
+    let mut world = container(&["sleep", "1000"]);
+    *world.at("/annotations") = json!({"run.oci.systemd.subgroup": "own"});
+    *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
+    *world.at("/linux/resources/cpu") = json!({"quota": 20000, "period": 50000, "cpus": "0"});
+    *world.at("/linux/resources/pids") = json!({"limit": 30});
+    begin(&world);
+    let unit = unit(&world);
+    let own = format!("/system.slice/{unit}/own");
+    for name in ["memory", "cpu", "pids"] {
+        assert_eq!(place(&world, name), directory(name, &own));
+    }
+    assert_eq!(limits(&world), ("67108864".into(), "20000 50000".into()));
+    assert_eq!(read(&directory("cpuset", &own), "cpuset.cpus"), "0");
+    assert_eq!(property(&unit, "ControlGroup"), format!("/system.slice/{unit}"));
+    if who() == Who::Crun {
+        return;
+    }
+    assert!(world.exec(&["cat", "/proc/self/cgroup"]).ok().lines().all(|line| line.ends_with(&own)));
+    world.call(&["pause", &world.id]).ok();
+    assert_eq!(world.status(), "paused");
+    world.call(&["resume", &world.id]).ok();
+    let stats: serde_json::Value = serde_json::from_str(&world.call(&["events", "--stats", &world.id]).ok()).unwrap();
+    assert_eq!(stats["data"]["pids"]["limit"], 30, "{stats}");
+    world.call(&["update", "--pids-limit", "20", &world.id]).ok();
+    assert_eq!((read(&place(&world, "pids"), "pids.max"), property(&unit, "TasksMax")), ("20".into(), "20".into()));
+    // Another container cannot use the unit, and does not end the first one.
+    let mut other = container(&["sleep", "1000"]);
+    *other.at("/linux/cgroupsPath") = json!(format!("system.slice:coracle:{}", world.id));
+    *other.at("/annotations") = json!({"run.oci.systemd.subgroup": "other"});
+    let said = by_systemd(&other, &["create", &other.id]).fails();
+    assert!(said.contains("container's cgroup is not empty"), "{said}");
+    assert_eq!(world.status(), "running");
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    assert_no_unit(&world.id);
+    world.assert_clean();
+    // What fails later leaves neither the unit nor its cgroup.
+    *world.at("/hooks") = json!({"createRuntime": [{"path": "/bin/false"}]});
+    by_systemd(&world, &["create", &world.id]).fails();
+    assert_no_unit(&world.id);
+    world.assert_clean();
+}
+
+#[test]
+fn a_cgroup_is_delegated_below_a_subgroup() {
+    only!(Who::Us, Who::Crun; "annotations of crun");
+    needs!(systemd(), NO_SYSTEMD);
+    needs!(unified(), "this is about cgroup v2");
+    let mut world = container(&["sleep", "1000"]);
+    let both = json!({"run.oci.systemd.subgroup": "own", "run.oci.delegate-cgroup": "payload"});
+    *world.at("/annotations") = both;
+    *world.at("/linux/resources/pids") = json!({"limit": 30});
+    begin(&world);
+    let own = directory("", &format!("/system.slice/{}/own", unit(&world)));
+    assert_eq!(place(&world, ""), own.join("payload"));
+    assert_eq!((read(&own, "pids.max"), read(&own.join("payload"), "pids.max")), ("30".into(), "max".into()));
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert_no_unit(&world.id);
+}
+
+#[test]
 fn a_slice_is_below_the_slices_its_name_tells() {
     needs!(systemd(), NO_SYSTEMD);
     let mut world = container(&["sleep", "1000"]);

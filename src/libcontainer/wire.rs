@@ -20,6 +20,8 @@ pub enum Request {
     /// Move init into the container's cgroup, if it is not there yet. Init sends this if systemd must move it, or if
     /// neither clone3(2) nor init itself could.
     Cgroup,
+    /// Make a cgroup below the container's own, move init there, and give it to the container.
+    Delegate,
     /// Set the resource limits that init cannot set: the runtime may raise a limit where init, in a user namespace, may
     /// not (prlimit(2)).
     Limits,
@@ -247,6 +249,7 @@ impl Request {
             Request::Scheduler => with_number(9, 0),
             Request::CheckViews => with_number(10, 0),
             Request::Kept(device) => with_number(11, device),
+            Request::Delegate => with_number(12, 0),
         }
     }
 
@@ -265,6 +268,7 @@ impl Request {
             9 => Request::Scheduler,
             10 => Request::CheckViews,
             11 => Request::Kept(number),
+            12 => Request::Delegate,
             _ => return None,
         })
     }
@@ -340,6 +344,7 @@ mod tests {
             Request::MapIds(70_518),
             Request::CheckViews,
             Request::Kept(5),
+            Request::Delegate,
         ];
         let about = [
             About::Text,

@@ -13,7 +13,9 @@ use libcontainer::host::{Cgroups, Host, Lsm, MayMount, Me, Resctrl, Users};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::restore::Dumped;
 use libcontainer::plan::step::Namespaces;
-use libcontainer::plan::{self, CgroupUse, Flags, Given, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
+use libcontainer::plan::{
+    self, CgroupUse, Flags, Given, Joined, Joining, Keyring, Manager, Plan, RootChange, Start, Terminal,
+};
 use serde_json::Value;
 
 /// One case.
@@ -234,7 +236,11 @@ fn flags(said: &Value) -> Flags {
         extra_fds: listen_fds + number(said, "preserve fds"),
         listen_fds,
         notify: choose("notify").then(|| "/run/coracle/box/notify".into()),
-        cgroup: if choose("no cgroup") { CgroupUse::Disabled } else { CgroupUse::Own },
+        cgroup: match () {
+            () if choose("no cgroup") => CgroupUse::Disabled,
+            () if choose("systemd") => CgroupUse::Unit(Manager::System),
+            () => CgroupUse::Own,
+        },
         rootless: plan::Rootless::Auto,
         death_signal: choose("death signal").then_some(libc::SIGKILL),
     }

@@ -10,7 +10,7 @@ use super::frame::{
     to_the_front_of, twice,
 };
 
-pub const RULES: [Rule; 9] = [
+pub const RULES: [Rule; 10] = [
     Rule {
         name: "one exec, last",
         holds: one_exec_last,
@@ -59,6 +59,18 @@ pub const RULES: [Rule; 9] = [
             ("createContainer after pivot_root", |plan| to_the_back_of(plan, container_hooks, pivot)),
             ("startContainer before start", |plan| {
                 to_the_front_of(plan, start_hooks, |what| matches!(what, What::AwaitStart { .. }))
+            }),
+        ],
+    },
+    Rule {
+        name: "the cgroup, its namespace, the delegated cgroup",
+        holds: cgroups_in_order,
+        broken_by: &[
+            ("the namespace before the cgroup", |plan| {
+                to_the_front_of(plan, unshares_cgroup, |what| *what == What::Request(Request::Cgroup))
+            }),
+            ("the delegated cgroup before the namespace", |plan| {
+                to_the_front_of(plan, |what| *what == What::Request(Request::Delegate), unshares_cgroup)
             }),
         ],
     },
@@ -193,6 +205,23 @@ fn lifecycle(plan: &Plan) -> Result<(), String> {
     }
     let await_start = at(plan, |what| matches!(what, What::AwaitStart { .. }));
     before(plan, "startContainer", &await_start, &at(plan, start_hooks))
+}
+
+fn unshares_cgroup(what: &What) -> bool {
+    matches!(what, What::Unshare(kinds) if kinds.has(libc::CLONE_NEWCGROUP as u64))
+}
+
+/// The cgroup of a process becomes the root of its new cgroup namespace (cgroup_namespaces(7)): the container must not see
+/// above its own cgroup, and sees the delegated one below it.
+fn cgroups_in_order(plan: &Plan) -> Result<(), String> {
+    let order = [
+        at(plan, |what| *what == What::Request(Request::Cgroup)),
+        at(plan, unshares_cgroup),
+        at(plan, |what| *what == What::Request(Request::Delegate)),
+    ];
+    before(plan, "cgroup", &order[0][..order[0].len().min(1)], &order[1])?;
+    before(plan, "cgroup namespace", &order[1], &order[2])?;
+    before(plan, "cgroup", &order[0][..order[0].len().min(1)], &order[2])
 }
 
 /// The root file system has a /proc of its own, which may lead anywhere (CVE-2025-52881).

@@ -171,6 +171,8 @@ pub fn features() -> Features {
             annotations::BPF_DATA,
             annotations::MOUNT_CONTEXT_TYPE,
             annotations::TIME_OFFSET,
+            annotations::SUBGROUP,
+            annotations::DELEGATE_CGROUP,
         ],
     }
 }

@@ -56,16 +56,21 @@ impl Cgroup {
 
     /// Removes its empty directories. False if one of them is not empty: on version 1, a process may be in only one hierarchy.
     pub fn remove_unused(&mut self) -> bool {
-        self.remove_each(|key, directory| match fs::remove_dir(directory) {
+        let own = self.clone();
+        let removed = |key: &str, directory: &Path| match fs::remove_dir(directory) {
             Err(error) => error.kind() == ErrorKind::NotFound && gone(key, directory).is_ok(),
             Ok(()) => true,
+        };
+        self.remove_each(|key, directory| {
+            let outermost = own.outermost(directory);
+            directory.ancestors().take_while(|level| level.starts_with(outermost)).all(|level| removed(key, level))
         })
     }
 
     /// The same, and also removes the empty directories that the container has made below.
     pub fn remove_empty(&mut self) -> bool {
-        let spared = self.spared.clone();
-        self.remove_each(|key, directory| remove(key, directory, &spared).unwrap_or(false))
+        let own = self.clone();
+        self.remove_each(|key, directory| remove(key, own.outermost(directory), &own.spared).unwrap_or(false))
     }
 
     /// If one of its directories stays, keeps all of them: a process of the container is in each of them.
@@ -233,7 +238,8 @@ impl Cgroup {
     pub fn delete(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, &self.environment));
         // Each has the kernel's error, unless it is only in use.
-        let mut left: Vec<_> = self.paths.iter().map(|place| (place, None)).collect();
+        let outermost = self.paths.iter().map(|(key, directory)| (key, self.outermost(directory)));
+        let mut left: Vec<_> = outermost.map(|place| (place, None)).collect();
         wait_for(|| {
             left.retain_mut(|((key, directory), refused)| match remove(key, directory, &self.spared) {
                 Ok(removed) => !removed,

@@ -30,9 +30,12 @@ pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<Pat
     match created {
         Ok(()) => made.push(place.directory.clone()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
+            must_be_unused(&place.directory).map_err(|error| Refusal { errno: None, error })?;
         }
         Err(error) => return Err(failed(error)),
+    }
+    if let Some(unit) = &place.unit {
+        must_be_unused(unit).map_err(|error| Refusal { errno: None, error })?;
     }
     // ORDER: after mkdir(2). A new directory is frozen together with the one above it, and a process in it would never
     // begin.
@@ -77,7 +80,7 @@ fn levels(place: &CgroupDirectory) -> Vec<PathBuf> {
 }
 
 /// A new cpuset has no CPUs and no memory nodes, and accepts no process. Each level gets the values of the level above.
-fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
+pub(super) fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
     for level in levels(place) {
         let above = level.parent().unwrap_or(&place.mount);
         for name in ["cpus", "mems"] {
@@ -92,12 +95,33 @@ fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
     Ok(())
 }
 
-/// Version 2: enables the controllers on every level. A controller may be missing (it is mounted as version 1). Only a
-/// limit that needs it then fails, with its own message.
+/// The hierarchy's root, and the levels down to the directory above the container's own.
+fn levels_above(place: &CgroupDirectory) -> Vec<PathBuf> {
+    let mut levels = levels(place);
+    levels.pop();
+    levels.insert(0, place.mount.clone());
+    levels
+}
+
+/// Version 2: enables the controllers on every level. A unit's directory and those below it come later
+/// (`enable_in_unit`): if a cgroup has enabled controllers, systemd cannot put a process there.
 fn enable_controllers(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
-    let levels = levels(place);
-    let above = std::iter::once(place.mount.clone()).chain(levels.iter().take(levels.len().saturating_sub(1)).cloned());
-    for level in above {
+    let mut levels = levels_above(place);
+    levels.retain(|level| place.unit.as_ref().is_none_or(|unit| !level.starts_with(unit)));
+    enable(&levels, writes)
+}
+
+/// Version 2: enables the controllers in the unit's directory, after its process has left it, and on the levels below.
+pub(super) fn enable_in_unit(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
+    let mut levels = levels_above(place);
+    levels.retain(|level| place.unit.as_ref().is_some_and(|unit| level.starts_with(unit)));
+    enable(&levels, writes)
+}
+
+/// Enables all controllers for the cgroups below each level. A controller may be missing (it is mounted as version 1). Only
+/// a limit that needs it then fails, with its own message.
+pub(super) fn enable(levels: &[PathBuf], writes: &[Write]) -> Result<(), Refusal> {
+    for level in levels {
         let available = fs::read_to_string(level.join("cgroup.controllers")).unwrap_or_default();
         let enabled = fs::read_to_string(level.join("cgroup.subtree_control")).unwrap_or_default();
         let enabled: Vec<_> = enabled.split_whitespace().collect();
@@ -170,10 +194,10 @@ fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
     bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", by.display())
 }
 
-fn must_be_unused(place: &CgroupDirectory) -> Result<()> {
-    let there = SeenProcesses::look(Walk::to_look(), [&place.directory]).all()?;
+fn must_be_unused(directory: &PathBuf) -> Result<()> {
+    let there = SeenProcesses::look(Walk::to_look(), [directory]).all()?;
     if !there.is_empty() {
-        let (directory, count) = (place.directory.display(), there.len());
+        let (directory, count) = (directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
     }
     Ok(())
@@ -196,10 +220,17 @@ mod tests {
             mount: hierarchy.path().to_path_buf(),
             directory: hierarchy.path().join(below),
             controllers: Vec::new(),
+            unit: None,
         };
         let placement = |places: &[&str]| {
             let places = places.iter().map(|below| place(below)).collect();
-            Placement { places, unit: None, refused: Refused::Fails, devices: OnForbidden::Fail, owner: None }
+            Placement {
+                places,
+                unit: None,
+                refused: Refused::Fails,
+                devices: OnForbidden::Fail,
+                ..Placement::default()
+            }
         };
         let create = |places: &[&str]| Cgroup::create(&placement(places), &[], &Environment::default());
         let said = create(&["there/a/b", "file/c"]).err().unwrap().to_string();

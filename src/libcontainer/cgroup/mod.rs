@@ -1,5 +1,6 @@
 //! The container's cgroup at run time: makes, enters, freezes, empties and removes it. Runs in the runtime process.
 
+mod below;
 #[cfg(feature = "systemd")]
 mod bus;
 #[cfg(feature = "systemd")]
@@ -127,10 +128,8 @@ impl Cgroup {
 
     /// A directory of version 2 counts the events of all cgroups below it, also of removed ones.
     fn kills_in_slice(&self) -> Option<Kills> {
-        let name = Path::new(&self.unit.as_ref()?.name);
-        // The container's directory may be below the unit's.
-        let unit = self.paths.get("")?.ancestors().find(|above| above.file_name() == Some(name.as_os_str()))?;
-        let slice = unit.parent()?;
+        self.unit.as_ref()?;
+        let slice = self.outermost(self.paths.get("")?).parent()?;
         match fs::read_to_string(slice.join("memory.events")) {
             Err(error) if error.kind() == ErrorKind::NotFound && !slice.exists() => {
                 Some(Kills { count: 0, slice: None })
@@ -158,6 +157,16 @@ impl Cgroup {
     /// Its directories.
     pub fn paths(&self) -> &BTreeMap<String, PathBuf> {
         &self.paths
+    }
+
+    /// The directory of its unit, if `directory` is below it: everything there belongs to the container. Otherwise `directory`.
+    fn outermost<'p>(&self, directory: &'p Path) -> &'p Path {
+        self.unit.as_ref().map_or(directory, |unit| unit.outermost(directory))
+    }
+
+    /// Its directories, and that of its unit instead of one below it.
+    pub fn outermost_paths(&self) -> BTreeMap<String, PathBuf> {
+        self.paths.iter().map(|(key, directory)| (key.clone(), self.outermost(directory).to_path_buf())).collect()
     }
 
     /// Makes the directories, so that `writes` can be written there. An existing directory must be empty and not

@@ -23,14 +23,19 @@ impl Cgroup {
     /// The file, and the kernel's error.
     pub fn hand_to(&self, owner: &CgroupOwner, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get("").filter(|_| self.is_unified()) else { return Ok(()) };
-        // A container that joins a user namespace has that namespace's maps, which are not in config.json.
-        let file = format!("/proc/{pid}/uid_map");
-        let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, word(&error)))?;
-        let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
-        let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
-        give(directory, uid, owner)?;
-        files.lines().try_for_each(|file| give(&directory.join(file), uid, owner))
+        hand(directory, owner, pid)
     }
+}
+
+/// The same for any directory of version 2.
+pub(super) fn hand(directory: &Path, owner: &CgroupOwner, pid: i32) -> Result<()> {
+    // A container that joins a user namespace has that namespace's maps, which are not in config.json.
+    let file = format!("/proc/{pid}/uid_map");
+    let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, word(&error)))?;
+    let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
+    let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
+    give(directory, uid, owner)?;
+    files.lines().try_for_each(|file| give(&directory.join(file), uid, owner))
 }
 
 fn give(path: &Path, uid: u32, owner: &CgroupOwner) -> Result<()> {

@@ -1,5 +1,8 @@
 //! The name of a container's unit.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::plan::resources::unit::{Manager, Unit};
@@ -20,9 +23,31 @@ impl UnitName {
         UnitName { name: unit.name.clone(), manager: unit.manager }
     }
 
+    /// The unit's directory, if `directory` is that directory or below it. Otherwise `directory` itself.
+    pub(super) fn outermost<'p>(&self, directory: &'p Path) -> &'p Path {
+        let name = OsStr::new(&self.name);
+        directory.ancestors().find(|above| above.file_name() == Some(name)).unwrap_or(directory)
+    }
+
     /// A scope contains processes. A slice contains only other units.
     #[cfg(feature = "systemd")]
     pub(super) fn is_slice(&self) -> bool {
         self.name.ends_with(".slice")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_directory_is_the_outermost_of_its_container() {
+        let outermost = |name: &str, directory: &'static str| {
+            UnitName { name: name.to_owned(), manager: Manager::System }.outermost(Path::new(directory))
+        };
+        let unit = Path::new("/sys/fs/cgroup/a.slice/x.scope");
+        assert_eq!(outermost("x.scope", "/sys/fs/cgroup/a.slice/x.scope/b/c"), unit);
+        assert_eq!(outermost("x.scope", "/sys/fs/cgroup/a.slice/x.scope"), unit);
+        assert_eq!(outermost("y.scope", "/sys/fs/cgroup/a.slice/x.scope"), unit);
     }
 }

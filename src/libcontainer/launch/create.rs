@@ -181,7 +181,7 @@ pub(super) fn undone_with_hooks(
 /// The directories that will be made.
 pub(super) fn will_make(plan: &Plan, note: &mut Note, environment: &Environment) {
     if let Some(cgroup) = &plan.cgroup {
-        note.coming = Cgroup::at(&cgroup.placement, environment).paths().clone();
+        note.coming = Cgroup::at(&cgroup.placement, environment).outermost_paths();
         note.coming.retain(|_, directory| !directory.exists());
     }
     note.groups = plan.resctrl.as_ref().map(ResctrlGroup::own_directories).unwrap_or_default();
@@ -191,7 +191,7 @@ pub(super) fn will_make(plan: &Plan, note: &mut Note, environment: &Environment)
 /// Writes to the note what exists now.
 pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.coming.clear();
-    note.cgroup = cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default();
+    note.cgroup = cgroup.map(Cgroup::outermost_paths).unwrap_or_default();
     note.unit = cgroup.and_then(|cgroup| cgroup.unit().cloned());
     note.groups = plan.resctrl.as_ref().map(ResctrlGroup::own_directories).unwrap_or_default();
 }

@@ -234,7 +234,10 @@ impl Restore<'_> {
         let starting = unit.map(|unit| systemd::start(unit, pid, self.root.environment())).transpose()?;
         let by_us = |key: &&String| unit.is_none() || !matches!(key.as_str(), "" | "systemd");
         cgroup.paths().keys().filter(by_us).try_for_each(|key| cgroup.enter(key, pid))?;
-        starting.map_or(Ok(()), systemd::Starting::wait)?;
+        if let (Some(starting), Some(planned)) = (starting, &self.plan.cgroup) {
+            starting.wait()?;
+            cgroup.enter_below_unit(&planned.placement, &planned.writes, pid)?;
+        }
         let groups = self.plan.resctrl.as_ref().map(crate::plan::resctrl::ResctrlGroup::joined).unwrap_or_default();
         resctrl::join(&groups, pid, &Kernel)
     }

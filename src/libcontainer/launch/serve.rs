@@ -141,6 +141,9 @@ fn until_ready(
                     // ORDER: a mount that a hook makes does not belong to the container.
                     host_mounts::look(lock)?;
                 }
+                if let (Request::Delegate, Some(cgroup)) = (ask, cgroup) {
+                    delegate(launched, cgroup)?;
+                }
                 answer(launched, ask, carried, identity)?;
                 match ask {
                     Request::Tree(slot) => send_tree(launched, Slot(slot as usize))?,
@@ -189,6 +192,7 @@ impl<'c> CgroupEntry<'c> {
         let Some(PlannedCgroup { placement, writes, devices }) = &launched.plan.cgroup else { return Ok(()) };
         if let Some(starting) = self.starting.take() {
             starting.wait().map_err(|error| failure::starved_or(launched, cgroup, error))?;
+            cgroup.enter_below_unit(placement, writes, pid)?;
             let applied = cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.devices));
             let why = applied.map_err(|error| failure::starved_or(launched, cgroup, error))?;
             launched.opened.warnings.extend(why.as_deref().map(devices_not_restricted));
@@ -323,8 +327,8 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
             }
             Ok(())
         }
-        // This request needs only an answer.
-        Request::Cgroup | Request::Tree(_) => Ok(()),
+        // These requests need only an answer.
+        Request::Cgroup | Request::Delegate | Request::Tree(_) => Ok(()),
         Request::Limits => limits(launched),
         Request::Scheduler => scheduler(launched),
         Request::Hooks(HookPoint::CreateRuntime) => {
@@ -353,6 +357,11 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
         }
         Request::SeccompListener => agent::send_listener(launched, carried, identity),
     }
+}
+
+fn delegate(launched: &Launched<'_>, cgroup: &Cgroup) -> Result<()> {
+    let delegated = launched.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.delegated.as_ref());
+    delegated.map_or(Ok(()), |delegated| cgroup.delegate(delegated, launched.child.pid))
 }
 
 /// Refuses a complete proc or sysfs in init's mount namespace that no step unmounts. At this time, no mount of the

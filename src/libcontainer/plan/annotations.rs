@@ -1,10 +1,13 @@
 //! crun's annotations, each with the rule for a value that cannot be read. docs/annotations.md says who may use each of them.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::given::{Asked, Given};
+use super::given::{Asked, CgroupUse, Given};
 use super::notes::Notes;
+use super::resources::{CgroupOwner, Delegated};
+use super::values::inside;
 use crate::config::At;
+use crate::host::cgroups::Layout;
 
 pub use super::given::KEEP_GROUPS;
 
@@ -55,11 +58,35 @@ pub(super) fn hook_files(given: &Given<'_>, notes: &mut Notes) -> Vec<(At, PathB
     [HOOKS_STDOUT, HOOKS_STDERR].into_iter().filter_map(|name| path(given, name, notes)).collect()
 }
 
-/// Warns about the annotations for a further cgroup: coracle sets limits on the container's own cgroup, and makes no cgroup below it.
-pub(super) fn no_further_cgroup(given: &Given<'_>, notes: &mut Notes) {
-    for name in [SUBGROUP, DELEGATE_CGROUP] {
-        if given.annotation(name).is_some_and(|value| !value.is_empty()) {
-            notes.warn(&At::annotation(name), "not applied: the container's processes are in its own cgroup");
-        }
+/// The path of a cgroup below another. A slash before it changes nothing, as with crun.
+fn below(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<PathBuf> {
+    let (at, text) = (At::annotation(name), given.annotation(name).filter(|text| !text.is_empty())?);
+    let path = inside(Path::new(text));
+    let leaves = Path::new(text).components().any(|part| part == Component::ParentDir);
+    if leaves || path.as_os_str().is_empty() || text.contains(['\0', '\n']) {
+        notes.fault(&at, format!("{text:?} is not the path of a cgroup below the container's"));
+        return None;
     }
+    Some(path)
+}
+
+/// The cgroup of the container below that of its unit.
+pub(super) fn subgroup(given: &Given<'_>, notes: &mut Notes) -> Option<PathBuf> {
+    let path = below(given, SUBGROUP, notes)?;
+    if matches!(given.flags.cgroup, CgroupUse::Unit(_)) {
+        return Some(path);
+    }
+    notes.warn(&At::annotation(SUBGROUP), "not applied: the container is not a unit of systemd");
+    None
+}
+
+/// The cgroup below the container's own that the container manages.
+pub(super) fn delegated(given: &Given<'_>, notes: &mut Notes) -> Option<Delegated> {
+    let (at, below) = (At::annotation(DELEGATE_CGROUP), below(given, DELEGATE_CGROUP, notes)?);
+    if given.host.cgroups.layout() != Layout::Unified {
+        notes.fault(&at, "needs a host with cgroup version 2 only: on version 1 it is not safe to delegate a cgroup");
+        return None;
+    }
+    let uid = given.config.spec.process().as_ref().map_or(0, |process| process.user().uid());
+    Some(Delegated { below, owner: CgroupOwner { uid, at } })
 }

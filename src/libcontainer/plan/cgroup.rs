@@ -3,6 +3,7 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
+use super::annotations;
 use super::finished::PlannedCgroup;
 use super::given::{CgroupUse, Given, Rootless};
 use super::notes::Notes;
@@ -37,8 +38,14 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
         without(path.is_some(), resources, given, notes);
         return None;
     }
+    let subgroup = annotations::subgroup(given, notes);
+    let delegated = annotations::delegated(given, notes);
     let mut placement = placement(given, notes)?;
-    placement.refused = refused(given, path.is_some());
+    if let Some(below) = subgroup {
+        placement = placement.below_unit(&below);
+    }
+    placement.refused = refused(given, path.is_some() || delegated.is_some());
+    placement.delegated = delegated;
     placement.devices = on_forbidden(rules(resources), given);
     if placement.places.is_empty() && placement.refused != Refused::None {
         notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({RUN_WITHOUT})"));
@@ -77,6 +84,11 @@ fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
 fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
     if path_is_asked {
         notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
+    }
+    for name in [annotations::SUBGROUP, annotations::DELEGATE_CGROUP] {
+        if given.annotation(name).is_some_and(|value| !value.is_empty()) {
+            notes.warn(&At::annotation(name), DISABLED);
+        }
     }
     let Some(resources) = resources else { return };
     for place in notes.keep(resources::places(resources, &given.host.cgroups)).unwrap_or_default() {

@@ -88,7 +88,6 @@ impl Subjects {
         let hooks = hooks::read(given, &payload, filter.as_ref(), notes);
         let hook_files = annotations::hook_files(given, notes);
         let pidfd_receiver = annotations::pidfd_receiver(given, notes);
-        annotations::no_further_cgroup(given, notes);
         let covered = paths::read(given, &kinds, &label, notes);
         let scheduling = run_as::read(own, spawn, given, notes);
         let plan = Plan {

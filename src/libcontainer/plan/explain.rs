@@ -8,7 +8,7 @@ use super::finished::{
     IdMap, IdMaps, Mapped, Mapper, NetDevice, Opening, Plan, PlannedCgroup, RuntimeHooks, TimeOffset, Writer,
 };
 use super::resctrl::ResctrlGroup;
-use super::resources::Write;
+use super::resources::{Delegated, Write};
 use super::step::{Rlimit, Step, What};
 use crate::config::At;
 use crate::sys::mount::Reach;
@@ -147,6 +147,14 @@ impl Plan {
                 let owner = self.cgroup.iter().filter_map(|cgroup| cgroup.placement.owner.as_ref());
                 let act = |uid| format!("chown cgroup to uid {uid} of the container");
                 owner.map(|owner| (act(owner.uid), json!({"uid": owner.uid}), owner.at.clone())).collect()
+            }
+            Request::Delegate => {
+                let act = |delegated: &Delegated| {
+                    format!("own cgroup {} for uid {} of the container", delegated.below.display(), delegated.owner.uid)
+                };
+                let fields = |delegated: &Delegated| json!({"below": delegated.below, "uid": delegated.owner.uid});
+                let delegated = self.cgroup.iter().filter_map(|cgroup| cgroup.placement.delegated.as_ref());
+                delegated.map(|one| (act(one), fields(one), one.owner.at.clone())).collect()
             }
             Request::Scheduler => {
                 let what = |attr: &SchedAttr| What::Scheduler(*attr);

@@ -122,6 +122,7 @@ fn asked(ask: Request) -> &'static str {
         Request::IdMaps => "id maps",
         Request::TimeOffsets => "time offsets",
         Request::Cgroup => "cgroup",
+        Request::Delegate => "delegated cgroup",
         Request::Limits => "limits",
         Request::Scheduler => "scheduler",
         Request::Hooks(_) => "hooks",

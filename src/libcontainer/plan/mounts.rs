@@ -30,12 +30,17 @@ pub(super) struct Mounts {
     left_writable: Vec<Closing>,
     /// The user who owns the container's cgroup.
     pub(super) cgroup_owner: Option<CgroupOwner>,
+    /// The annotation that asks for a cgroup below the container's own.
+    delegated: Option<At>,
 }
 
 /// Reads `mounts`.
 pub(super) fn read(known: &MountContext<'_>, notes: &mut Notes) -> Mounts {
     let list = known.given.config.spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = Mounts { acts: Vec::with_capacity(list.len() + 1), left_writable: Vec::new(), cgroup_owner: None };
+    let delegated =
+        known.cgroup.and_then(|cgroup| cgroup.placement.delegated.as_ref()).map(|delegated| delegated.owner.at.clone());
+    let acts = Vec::with_capacity(list.len() + 1);
+    let mut mounts = Mounts { acts, left_writable: Vec::new(), cgroup_owner: None, delegated };
     let mut in_cgroup = false;
     for (n, mount) in list.iter().enumerate() {
         let Some(entry) = entry(mount, At::new("mounts").index(n), known.root, notes) else { continue };
@@ -84,7 +89,7 @@ impl Mounts {
     pub(super) fn steps(self, kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) -> Vec<Closing> {
         for act in self.acts {
             match act {
-                MountAction::EnterCgroup => enter_cgroup(kinds, steps),
+                MountAction::EnterCgroup => enter_cgroup(kinds, self.delegated.as_ref(), steps),
                 MountAction::New(new) => new.steps(pids, steps),
                 MountAction::Bind(bind) => bind.steps(steps),
                 MountAction::Remount(remount, at) => steps.at(&at, What::Remount(remount)),
@@ -98,11 +103,17 @@ impl Mounts {
 
 /// ORDER: only when init is in the container's cgroup: that cgroup becomes the root of the namespace
 /// (cgroup_namespaces(7)).
-fn enter_cgroup(kinds: &Kinds, steps: &mut Steps) {
+fn enter_cgroup(kinds: &Kinds, delegated: Option<&At>, steps: &mut Steps) {
+    let at = At::new("linux.namespaces");
     if kinds.new.has(CGROUP) {
-        let at = At::new("linux.namespaces");
         steps.at(&at, What::Request(Request::Cgroup));
         steps.at(&at, What::Unshare(Namespaces(CGROUP)));
+    } else if let Some(delegated) = delegated {
+        steps.at(delegated, What::Request(Request::Cgroup));
+    }
+    // ORDER: after the unshare: the namespace shows the container's own cgroup, and the delegated one below it.
+    if let Some(delegated) = delegated {
+        steps.at(delegated, What::Request(Request::Delegate));
     }
 }
 

@@ -285,9 +285,12 @@ impl What {
 fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
     match ask {
         // The runtime's own rights. Hooks are among these: they may inspect init, which must still be root.
-        Request::IdMaps | Request::TimeOffsets | Request::Cgroup | Request::Limits | Request::Hooks(_) => {
-            (Right::SameIds, None)
-        }
+        Request::IdMaps
+        | Request::TimeOffsets
+        | Request::Cgroup
+        | Request::Delegate
+        | Request::Limits
+        | Request::Hooks(_) => (Right::SameIds, None),
         Request::Tree(slot) => (ADMIN, Some((Slot(slot as usize), Use::Receive))),
         Request::MapIds(slot) => (ADMIN, Some((Slot(slot as usize), Use::MapIds))),
         Request::NetDevices => (NET_ADMIN, None),

@@ -206,6 +206,7 @@ fn request(ask: Request) -> String {
         Request::Limits => "set the resource limits".to_owned(),
         Request::Scheduler => "set the scheduler".to_owned(),
         Request::Cgroup => "be in the cgroup".to_owned(),
+        Request::Delegate => "be in the delegated cgroup".to_owned(),
         Request::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
         Request::SeccompListener => "pass the seccomp listener on".to_owned(),
         Request::NetDevices => "move the network devices".to_owned(),

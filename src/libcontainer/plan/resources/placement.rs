@@ -18,6 +18,8 @@ pub struct CgroupDirectory {
     pub directory: PathBuf,
     /// The controllers of the hierarchy (version 1).
     pub controllers: Vec<String>,
+    /// The directory of the systemd unit, if the container's directory is below it.
+    pub unit: Option<PathBuf>,
 }
 
 /// The container's directories in all hierarchies.
@@ -33,6 +35,8 @@ pub struct Placement {
     pub devices: OnForbidden,
     /// The user who becomes the owner of the directory of version 2.
     pub owner: Option<CgroupOwner>,
+    /// The cgroup below, where its processes begin.
+    pub delegated: Option<Delegated>,
 }
 
 /// The user who becomes the owner of the container's directory of version 2.
@@ -42,6 +46,15 @@ pub struct CgroupOwner {
     pub uid: u32,
     /// The mount that shows the cgroup in the container.
     pub at: At,
+}
+
+/// A cgroup below the container's own, without limits of the runtime. The container manages it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegated {
+    /// Its path below the container's own cgroup.
+    pub below: PathBuf,
+    /// The user who becomes its owner.
+    pub owner: CgroupOwner,
 }
 
 /// What happens if the runtime may not make a cgroup.
@@ -115,6 +128,18 @@ pub fn place_unit(
     Ok(Placement { unit: Some(unit), ..everywhere(cgroups, |_| directory.clone()) })
 }
 
+impl Placement {
+    /// Moves the container's directories to `below`, a path below the directory of their unit.
+    #[must_use]
+    pub(crate) fn below_unit(mut self, below: &Path) -> Placement {
+        for place in &mut self.places {
+            place.unit = Some(place.directory.clone());
+            place.directory.push(below);
+        }
+        self
+    }
+}
+
 /// A directory in every hierarchy. `below` makes it from the runtime's own cgroup, or on version 2 from the parent of
 /// that.
 fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
@@ -123,6 +148,7 @@ fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement 
         mount: mount.to_path_buf(),
         directory: mount.join(below(own)),
         controllers: controllers.to_vec(),
+        unit: None,
     };
     let mut places: Vec<_> =
         cgroups.v1.iter().map(|h| place(Hierarchy::key(h), &h.mount, &h.own, &h.controllers)).collect();

@@ -1,0 +1,53 @@
+//! Cgroups below others: the container's own below its unit's (`run.oci.systemd.subgroup`), and one below the container's own
+//! that the container manages (`run.oci.delegate-cgroup`).
+
+use std::fs;
+use std::path::Path;
+
+use super::files::{put, word};
+use super::{Cgroup, NEEDS_PERMISSION, make, owner};
+use crate::error::{Context, Result, error};
+use crate::plan::resources::{Delegated, Placement, Write};
+
+impl Cgroup {
+    /// systemd has put process `pid` into the directory of the unit. If the container's directory is below it, moves the
+    /// process there, and enables the controllers that the container's directory needs.
+    ///
+    /// # Errors
+    /// The failed call, with the kernel's error.
+    pub fn enter_below_unit(&self, placement: &Placement, writes: &[Write], pid: i32) -> Result<()> {
+        for place in placement.places.iter().filter(|place| place.unit.is_some()) {
+            let Some(directory) = self.paths.get(&place.key) else { continue };
+            let failed = |error| error!("linux.cgroupsPath: set up {}: {}", directory.display(), word(&error));
+            // systemd removes empty directories if it first had to stop an older unit of this name.
+            fs::create_dir_all(directory).map_err(failed)?;
+            if place.controllers.iter().any(|controller| controller == "cpuset") {
+                make::copy_cpuset(place).map_err(failed)?;
+            }
+            self.enter(&place.key, pid)?;
+            if place.key.is_empty() {
+                make::enable_in_unit(place, writes).map_err(|refusal| refusal.error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the cgroup below its own, moves process `pid` there, and gives it to its owner.
+    ///
+    /// # Errors
+    /// The failed call, with the kernel's error.
+    pub fn delegate(&self, delegated: &Delegated, pid: i32) -> Result<()> {
+        let at = &delegated.owner.at;
+        let own = self.unified().ok_or_else(|| error!("{at}: {NEEDS_PERMISSION}"))?;
+        let below = own.join(&delegated.below);
+        fs::create_dir_all(&below).map_err(|error| error!("{at}: mkdir {}: {}", below.display(), word(&error)))?;
+        let file = below.join("cgroup.procs");
+        put(&file, &pid.to_string())
+            .map_err(|error| error!("{at}: write {pid} to {}: {}", file.display(), word(&error)))?;
+        // ORDER: after the process has left the cgroups above (cgroups(7), "no internal processes" rule).
+        let above: Vec<_> = below.ancestors().skip(1).take_while(|above| above.starts_with(own)).collect();
+        let above: Vec<_> = above.into_iter().rev().map(Path::to_path_buf).collect();
+        make::enable(&above, &[]).map_err(|refusal| refusal.error).with_context(|| at.to_string())?;
+        owner::hand(&below, &delegated.owner, pid)
+    }
+}
