@@ -8,8 +8,8 @@ use super::finding::{Area, Finding, Fitness};
 use crate::cgroup::systemd::answers;
 use crate::host::cgroups::Layout;
 use crate::host::{Cgroups, Environment, Host};
-use crate::plan::resources::place;
 use crate::plan::resources::unit::Manager;
+use crate::plan::resources::{place, place_unit};
 use crate::sys::text::lossy;
 
 /// A controller of version 2, the one of version 1, and what it limits.
@@ -30,9 +30,14 @@ pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
     let cgroups = &host.cgroups;
     let mut found = vec![layout(cgroups)];
     if let Some(parent) = parent(cgroups) {
-        found.push(limits_go_to(&parent, cgroups, host.me.uid));
-        let there = controllers(cgroups, &parent);
-        found.extend(CONTROLLERS.map(|(v2, v1, limits)| controller(&there, v2, v1, limits, host.me.uid, cgroups)));
+        let place = limits_go_to(&parent, cgroups, host.me.uid);
+        let fitness = place.fitness;
+        found.push(place);
+        // An ordinary user may have limits by the own systemd alone, and none on version 1.
+        let parent = if fitness == Fitness::Good { Some(parent) } else { of_users_systemd(cgroups, host.me.uid) };
+        if let Some(there) = parent.map(|parent| controllers(cgroups, &parent)) {
+            found.extend(CONTROLLERS.map(|(v2, v1, limits)| controller(&there, v2, v1, limits, host.me.uid, cgroups)));
+        }
     }
     found.push(systemd(host.me.uid, environment));
     found
@@ -64,6 +69,19 @@ fn parent(cgroups: &Cgroups) -> Option<PathBuf> {
     directory.parent().map(Path::to_path_buf)
 }
 
+/// The directory of the user's systemd, which makes units there for `CgroupUse::Unit`.
+fn of_users_systemd(cgroups: &Cgroups, uid: u32) -> Option<PathBuf> {
+    if uid == 0 || cgroups.layout() != Layout::Unified {
+        return None;
+    }
+    let placement = place_unit(None, "ID", Manager::User, uid, cgroups).ok()?;
+    let directory = placement.directory("")?.ancestors().find(|above| above.exists())?;
+    directory
+        .components()
+        .any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"user@"))
+        .then(|| directory.into())
+}
+
 fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
     let name = "place of limits";
     let place = parent.join("ID");
@@ -88,19 +106,40 @@ fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
 /// The controllers that a container can use.
 fn controllers(cgroups: &Cgroups, parent: &Path) -> Vec<String> {
     let v1 = cgroups.v1.iter().flat_map(|hierarchy| hierarchy.controllers.iter().cloned());
-    let v2 = if cgroups.layout() == Layout::Unified { listed(parent) } else { beside_version_1(cgroups) };
+    let v2 = if cgroups.layout() == Layout::Unified { enabled_or_can_be(parent) } else { beside_version_1(cgroups) };
     v1.chain(v2).collect()
 }
 
-fn listed(directory: &Path) -> Vec<String> {
-    let text = lossy(&directory.join("cgroup.controllers")).unwrap_or_default();
+/// The controllers of version 2 for cgroups below this directory: those that are enabled, and those that the runtime
+/// enables here and on the levels above (`cgroup/make.rs`). It may write there, and the level has no processes, or is the root.
+fn enabled_or_can_be(directory: &Path) -> Vec<String> {
+    let may_enable = |level: &Path| {
+        let control = rustix::fs::access(level.join("cgroup.subtree_control"), Access::WRITE_OK).is_ok();
+        let is_root = !level.join("cgroup.type").exists();
+        control && (is_root || lossy(&level.join("cgroup.procs")).is_ok_and(|pids| pids.trim().is_empty()))
+    };
+    if !may_enable(directory) {
+        return listed(directory, "cgroup.subtree_control");
+    }
+    let mut highest = directory;
+    while let Some(above) = highest.parent().filter(|above| above.join("cgroup.controllers").exists()) {
+        if !may_enable(above) {
+            break;
+        }
+        highest = above;
+    }
+    listed(highest, "cgroup.controllers")
+}
+
+fn listed(directory: &Path, file: &str) -> Vec<String> {
+    let text = lossy(&directory.join(file)).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// A hybrid host: the controllers of version 2 that containers use (`plan/resources/v1.rs`). Each level above a container
 /// enables them.
 fn beside_version_1(cgroups: &Cgroups) -> Vec<String> {
-    let there = cgroups.v2.as_ref().map(|v2| listed(&v2.mount)).unwrap_or_default();
+    let there = cgroups.v2.as_ref().map(|v2| listed(&v2.mount, "cgroup.controllers")).unwrap_or_default();
     there.into_iter().filter(|name| BESIDE_VERSION_1.contains(&name.as_str())).collect()
 }
 
@@ -116,10 +155,11 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
     let row = known.lines().find(|line| line.split_whitespace().next() == Some(v1));
     finding.advice(match row.map(|row| row.trim_end().ends_with('0')) {
         Some(true) => format!("boot with cgroup_enable={v1}"),
-        Some(false) if unified && uid != 0 => {
+        Some(false) if unified && uid != 0 && !BESIDE_VERSION_1.contains(&v2) => {
             "Delegate=cpu cpuset io memory pids in a drop-in of user@.service".to_owned()
         }
-        Some(false) if unified => format!("echo +{v2} > cgroup.subtree_control in each cgroup above"),
+        // systemd delegates only those above
+        Some(false) if unified => format!("as root, echo +{v2} > cgroup.subtree_control in each cgroup above"),
         Some(false) => format!("mount -t cgroup -o {v1} cgroup /sys/fs/cgroup/{v1}"),
         None => format!("a kernel with the {v1} controller"),
     })
@@ -184,6 +224,33 @@ mod tests {
         assert_eq!(controller(&there, "hugetlb", "hugetlb", "x", 0, &hybrid).fitness, Fitness::Good);
         let pids = controller(&there, "pids", "pids", "x", 0, &hybrid);
         assert_eq!(pids.fitness, Fitness::Without, "containers use pids of version 1 there");
+    }
+
+    #[test]
+    fn a_controller_that_the_runtime_enables_itself_counts() {
+        let top = tempfile::tempdir().unwrap();
+        let level = |path: &str, controllers: &str, procs: &str| {
+            let level = top.path().join(path);
+            std::fs::create_dir_all(&level).unwrap();
+            for (file, text) in
+                [("cgroup.controllers", controllers), ("cgroup.procs", procs), ("cgroup.subtree_control", "")]
+            {
+                std::fs::write(level.join(file), text).unwrap();
+            }
+            if !path.is_empty() {
+                std::fs::write(level.join("cgroup.type"), "domain\n").unwrap();
+            }
+        };
+        level("", "hugetlb memory pids\n", "1\n");
+        level("a.slice", "memory pids\n", "");
+        level("a.slice/b", "memory\n", "");
+        let there = |path: &str| enabled_or_can_be(&top.path().join(path));
+        assert_eq!(there("a.slice"), ["hugetlb", "memory", "pids"]);
+        assert_eq!(there("a.slice/b"), ["hugetlb", "memory", "pids"]);
+        // a level with processes enables nothing
+        level("a.slice", "memory pids\n", "8\n");
+        assert_eq!(there("a.slice/b"), ["memory"]);
+        assert!(there("a.slice").is_empty());
     }
 
     #[test]
