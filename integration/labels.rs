@@ -16,18 +16,18 @@ use crate::{namespaces, needs, only};
 
 // --- AppArmor
 
-fn has_apparmor() -> bool {
+pub fn has_apparmor() -> bool {
     let enabled = fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.first() == Some(&b'Y'));
     enabled && Path::new("/sys/kernel/security/apparmor/profiles").exists()
 }
 
 /// A profile that allows everything except writing below /denied. It is unloaded in the end.
-struct Profile {
-    name: String,
+pub struct Profile {
+    pub name: String,
 }
 
 impl Profile {
-    fn load() -> Profile {
+    pub fn load() -> Profile {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("coracle-it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let profile = Profile { name };
@@ -48,7 +48,7 @@ impl Profile {
     }
 
     /// The contents of /proc/PID/attr/current.
-    fn enforced(&self) -> String {
+    pub fn enforced(&self) -> String {
         format!("{} (enforce)\n", self.name)
     }
 }
@@ -64,7 +64,7 @@ const WRITES: &str =
     "cat /proc/self/attr/current; echo x >/allowed/file && echo allowed; echo x >/denied/file && echo written";
 
 /// A container with that profile. Only the profile denies writing to /denied.
-fn profiled(profile: &str, script: &str) -> World {
+pub fn profiled(profile: &str, script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
     *world.at("/process/apparmorProfile") = json!(profile);
     for destination in ["/allowed", "/denied"] {
@@ -195,8 +195,8 @@ fn a_profile_that_is_not_loaded_is_reported() {
 
 // --- SELinux
 
-const ALL: &str = "system_u:system_r:container_t:s0:c1,c2";
-const FILES: &str = "system_u:object_r:container_file_t:s0:c1,c2";
+pub const ALL: &str = "system_u:system_r:container_t:s0:c1,c2";
+pub const FILES: &str = "system_u:object_r:container_file_t:s0:c1,c2";
 const OTHERS_FILES: &str = "system_u:object_r:container_file_t:s0:c3";
 
 fn has_selinux() -> bool {
@@ -209,7 +209,7 @@ fn set_label(path: &Path, label: &str) {
         .unwrap_or_else(|errno| panic!("label {}: {errno}", path.display()));
 }
 
-fn label_of(path: impl AsRef<Path>) -> String {
+pub fn label_of(path: impl AsRef<Path>) -> String {
     let mut text = [0; 256];
     let path = path.as_ref();
     let length = rustix::fs::getxattr(path, c"security.selinux", &mut text)
@@ -226,7 +226,7 @@ fn label_below(path: &Path) {
 }
 
 /// A container as engines make them on such a host.
-fn labelled(script: &str) -> World {
+pub fn labelled(script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
     *world.at("/process/selinuxLabel") = json!(ALL);
     *world.at("/linux/mountLabel") = json!(FILES);
@@ -256,7 +256,7 @@ fn exec(world: &World, flags: &[&str], words: &[&str]) -> String {
 }
 
 /// /proc/PID/attr/current ends with a NUL.
-fn current(pid: i32) -> String {
+pub fn current(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap().trim_end_matches(['\0', '\n']).to_owned()
 }
 

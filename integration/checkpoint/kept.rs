@@ -105,3 +105,22 @@ fn the_last_dump_has_only_the_pages_written_since_the_pre_dump() {
     restore(&world, "images", &[]).ok();
     assert_counts_on(&world, before);
 }
+
+#[test]
+fn a_stopped_process_is_stopped_after_it() {
+    needs_criu!();
+    // as ^Z does it
+    let world =
+        World::running(&["sh", "-c", &format!("sleep 1000 & echo $! >/dev/shm/child; kill -STOP $!; {COUNTER}")]);
+    world.begin();
+    let before = count(&world);
+    let state = || {
+        let child = kept(&world, "child").unwrap();
+        world.exec(&["cat", &format!("/proc/{}/stat", child.trim())]).ok().rsplit(") ").next().unwrap()[..1].to_owned()
+    };
+    wait_until("it is stopped", || state() == "T");
+    dump(&world, "images", &[]).ok();
+    restore(&world, "images", &[]).ok();
+    assert_counts_on(&world, before);
+    assert_eq!(state(), "T");
+}

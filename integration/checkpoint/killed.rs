@@ -163,3 +163,37 @@ fn a_criu_ends_after_its_runtime_and_the_container_continues() {
     wait_until("it is thawed", || world.status() == "running");
     assert_counts_on(&world, before);
 }
+
+#[test]
+fn a_signal_ends_a_restore_and_nothing_is_left() {
+    only!(Who::Us; "runc waits for criu without a limit");
+    needs_criu!();
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    let before = count(&world);
+    dump(&world, "images", &[]).ok();
+    // it does not even tell its version
+    let hears = "dd bs=65536 count=1 <&3 >/dev/null 2>&1\n";
+    let program = pretended(&world, &format!("{hears}echo $$ >\"$READY\"\n{hears}exit 1\n"));
+    let (log, ready) = (world.path("log"), world.path("ready"));
+    let args = [
+        "--log",
+        log.to_str().unwrap(),
+        "--criu",
+        program.to_str().unwrap(),
+        "restore",
+        "-d",
+        "--image-path",
+        "images",
+    ];
+    let mut command = world.command(&[&args[..], &[&world.id]].concat());
+    let mut child = command.env("READY", &ready).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("criu has begun", || ready.exists());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    wait_until("the restore has ended", || child.try_wait().unwrap().is_some());
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("restore: interrupted by SIGTERM"), "{said}");
+    world.assert_clean();
+    super::restore(&world, "images", &[]).ok();
+    assert_counts_on(&world, before);
+}

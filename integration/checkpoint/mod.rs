@@ -1,5 +1,6 @@
 //! Checkpoint and restore, with a CRIU that runs on this kernel (`hack/criu`).
 
+mod confined;
 mod goes_on;
 mod host_mounts;
 mod kept;

@@ -60,7 +60,7 @@ pub struct Process {
     pub logger: Option<Logger>,
     /// The process object of an exec.
     pub object: Vec<u8>,
-    /// It ends the start of an exec.
+    /// It ends the start of an exec, and that of an init from images.
     pub stop: Option<Stop>,
 }
 

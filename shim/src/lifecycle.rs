@@ -2,14 +2,14 @@
 
 use libcontainer::in_words;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use libcontainer::Force;
 use libcontainer::Stop;
 use prost::Message as _;
 
 use crate::checkpoint;
-use crate::container::{Container, Freezing, Process, Stage};
+use crate::container::{Container, Exit, Freezing, Process, Stage};
 use crate::exits::{ZERO, wait_answer};
 use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::messages::events;
@@ -232,10 +232,13 @@ impl Shim {
         if let Some(images) = images.filter(|_| asked.exec_id.is_empty()) {
             let names = process.names.clone();
             let owner = Owner { namespace, id: asked.id.clone(), uid: options.io_uid, gid: options.io_gid };
+            // criu may wait, for memory or for a process that does not answer
+            let stop = new_stop().inspect_err(|_| process.stage = Stage::Created)?;
+            process.stop = Some(stop.clone());
             self.jobs.begin_of(&at.id.clone(), move || {
                 let images = checkpoint::images(&images, &options.criu_work_path, &bundle);
                 let make = |given| at.restore(&bundle, &options, images, given);
-                let launched = launch(&names, &owner, make, "OCI runtime restore failed");
+                let launched = stop.over(|| launch(&names, &owner, make, "OCI runtime restore failed"));
                 Box::new(move |shim| shim.restored(reply, &asked.id, launched))
             });
             return Ok(());
@@ -285,10 +288,13 @@ impl Shim {
             }
             self.adopt(&whose, made, streams, Stage::Running);
         });
-        if restored.is_err()
-            && let Some(process) = self.process_of(&whose)
-        {
-            process.stage = Stage::Starting;
+        let Some(process) = self.process_of(&whose) else { return self.started(reply, id, restored) };
+        let is_killed = process.stop.take().is_some_and(|stop| stop.is_asked());
+        match &process.made {
+            // it runs since just before the kill
+            Some((made, _)) if is_killed => drop(made.kill(9)),
+            None if is_killed => process.held = Some(Exit { status: 128 + 9, at: SystemTime::now() }),
+            _ => {}
         }
         self.started(reply, id, restored);
     }

@@ -179,6 +179,15 @@ impl Shim {
         if process.exit.is_some() || process.held.is_some() {
             return Err(failure(Code::NotFound, "process already finished"));
         }
+        // an exec, or a restore, that has not come to its program
+        if signal == 9
+            && process.made.is_none()
+            && let Some(stop) = process.stop.as_ref().filter(|_| process.stage == Stage::Starting)
+        {
+            stop.ask();
+            self.answer(reply, Ok(Vec::new()));
+            return Ok(());
+        }
         if asked.exec_id.is_empty() {
             process.killing += 1;
             self.jobs.begin(move || {
@@ -194,13 +203,6 @@ impl Shim {
             return Ok(());
         }
         let Some((made, _)) = &process.made else {
-            if signal == 9
-                && let Some(stop) = process.stop.as_ref().filter(|_| process.stage == Stage::Starting)
-            {
-                stop.ask();
-                self.answer(reply, Ok(Vec::new()));
-                return Ok(());
-            }
             return Err(failure(Code::FailedPrecondition, "process not created"));
         };
         // any number: real-time signals have no name, and 0 only tests whether it exists

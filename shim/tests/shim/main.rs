@@ -12,6 +12,7 @@ mod clients;
 mod crowd;
 mod life;
 mod loss;
+mod restored;
 mod starved;
 mod stopped;
 mod world;

@@ -148,6 +148,8 @@ impl World {
             .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", "c1", action])
             .env("TTRPC_ADDRESS", self.path("ttrpc"))
             .env("SECRET", SECRET)
+            // a test may have a criu of its own
+            .env("PATH", format!("{}:{}", self.directory.path().display(), std::env::var("PATH").unwrap_or_default()))
             .current_dir(self.bundles.join("c1"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

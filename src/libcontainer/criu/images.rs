@@ -48,6 +48,8 @@ pub struct ImageContents {
     pub external: Vec<(String, String)>,
     /// Whether the memory is complete only with an earlier dump.
     pub has_parent: bool,
+    /// The security label of the first process: an AppArmor profile or an SELinux label.
+    pub label: Option<String>,
 }
 
 /// What is wrong with the images.
@@ -88,6 +90,22 @@ struct Core {
     /// `march`.
     #[prost(int32, required, tag = "1")]
     mtype: i32,
+    #[prost(message, optional, tag = "5")]
+    thread_core: Option<ThreadCore>,
+}
+
+/// `thread_core_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct ThreadCore {
+    #[prost(message, optional, tag = "10")]
+    creds: Option<Credentials>,
+}
+
+/// `creds_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct Credentials {
+    #[prost(string, optional, tag = "15")]
+    lsm_profile: Option<String>,
 }
 
 /// `mnt_entry`.
@@ -154,6 +172,13 @@ pub fn contents(directory: &Path) -> (ImageContents, Vec<ImageFault>) {
         reading.parents();
     }
     (reading.found, reading.faults)
+}
+
+/// The security label of the first process in the images.
+pub fn label(directory: &Path) -> Option<String> {
+    let mut reading = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
+    reading.processes();
+    reading.found.label
 }
 
 /// The faults of the memory in the images: missing files, and files that are too short.
@@ -235,7 +260,9 @@ impl ImageReading<'_> {
         let Some(first) = all.first() else { return self.wrong(PROCESSES, "it has no process") };
         let name = format!("core-{}.img", first.pid);
         let core = self.decoded::<Core>(&name, &[COMMON, OF_CORE]).and_then(|all| all.into_iter().next());
-        if let Some(Core { mtype }) = core {
+        if let Some(Core { mtype, thread_core }) = core {
+            let label = thread_core.and_then(|core| core.creds).and_then(|creds| creds.lsm_profile);
+            self.found.label = label.filter(|label| !label.is_empty());
             self.found.architecture = ARCHITECTURES.iter().find(|(number, _)| *number == mtype).map(|(_, name)| *name);
             let (theirs, ours) = (self.found.architecture.unwrap_or("unknown"), own_architecture());
             if theirs != ours {
@@ -371,7 +398,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: Vec<u8>| fs::write(directory.path().join(name), bytes).unwrap();
         let machine = ARCHITECTURES.iter().find(|(_, name)| *name == own_architecture()).unwrap().0;
-        let core = || image(&[COMMON, OF_CORE], &[Core { mtype: machine }.encode_to_vec()]);
+        let creds = Credentials { lsm_profile: Some("box_t".to_owned()) };
+        let core = || {
+            image(
+                &[COMMON, OF_CORE],
+                &[Core { mtype: machine, thread_core: Some(ThreadCore { creds: Some(creds.clone()) }) }
+                    .encode_to_vec()],
+            )
+        };
         write(INVENTORY, image(&[OF_INVENTORY], &[Inventory { img_version: 2 }.encode_to_vec()]));
         let process = |pid: u32, threads: &[u32]| TreeEntry { pid, threads: threads.to_vec() }.encode_to_vec();
         write(PROCESSES, image(&[COMMON, OF_PROCESSES], &[process(1, &[1, 5]), process(9, &[9])]));
@@ -408,6 +442,7 @@ mod tests {
             mounts: 3,
             external: vec![("/data".to_owned(), "/data".to_owned())],
             has_parent: false,
+            label: Some("box_t".to_owned()),
         };
         assert_eq!(contents(directory.path()).0, expected);
     }
@@ -416,7 +451,8 @@ mod tests {
     fn each_fault_names_its_file() {
         type Damage<'d> = &'d dyn Fn(&Path);
         let core = |at: &Path, mtype: i32| {
-            fs::write(at.join("core-1.img"), image(&[COMMON, OF_CORE], &[Core { mtype }.encode_to_vec()])).unwrap();
+            let core = Core { mtype, thread_core: None }.encode_to_vec();
+            fs::write(at.join("core-1.img"), image(&[COMMON, OF_CORE], &[core])).unwrap();
         };
         let cases: [(Damage<'_>, &str); 14] = [
             (

@@ -10,7 +10,7 @@ mod version;
 mod work;
 
 pub use guardian::Thaw;
-pub use images::{ImageContents, ImageFault, contents, memory_faults};
+pub use images::{ImageContents, ImageFault, contents, label, memory_faults};
 pub use log::errors;
 pub use rpc::{
     CgroupMode, CgroupRoot, CriuReq, CriuReqType, ExternalMount, InheritFd, JoinNamespace, NetworkLock, Options,

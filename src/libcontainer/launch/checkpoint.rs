@@ -4,38 +4,35 @@ use crate::sys::errno::in_words;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 
 use super::container_root::{ContainerRoot, Missed, Symlinks};
 use super::delete::{Leftovers, destroy};
 use super::foreign_mounts;
+use super::host_streams;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
 };
-use crate::container::{Container, Record};
+use super::kept_label;
+use crate::container::Container;
 use crate::criu::{
     Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup, Thaw,
 };
 use crate::error::{Context, Error, Kind, Result, bail, error};
-use crate::host::{Namespace, mountinfo};
+use crate::host::Namespace;
 use crate::plan::Plan;
 use crate::plan::images::{Named, Outside};
 use crate::plan::step::Last;
 use crate::status::Status;
 use crate::sys::handed::Handed;
-use crate::sys::mount::look;
-use crate::sys::text::keyed_number;
+use crate::sys::process_stat::ProcessStat;
 
 /// CRIU's log of a dump.
 const LOG: &str = "dump.log";
-/// The major number of /dev/null, /dev/zero and the like.
-const MEMORY_DEVICES: u32 = 1;
 
 /// PIPE_MAX_SIZE of CRIU's page-pipe.h: the pages whose `struct pipe_buffer`s fit into 8 pages.
 const LAZY_PIPE: usize = 8 * 4096 / 40 * 4096;
@@ -98,7 +95,8 @@ impl Checkpoint {
             thaw: (!paused).then(|| thaw(&container)).transpose()?.flatten(),
         })?;
         let request = self.request(&container, plan, &directories, &mut criu)?;
-        let done = criu.ask(&request).and_then(|()| self.until_done(&mut criu, &directories));
+        let pid = container.record().init_process_pid;
+        let done = criu.ask(&request).and_then(|()| self.until_done(pid, &mut criu, &directories));
         let guardian = criu.finish();
         if let Err(error) = done {
             // CRIU lets the processes run again, unless it was killed.
@@ -114,13 +112,22 @@ impl Checkpoint {
         Ok(Vec::new())
     }
 
-    fn until_done(&mut self, criu: &mut Criu, directories: &Directories) -> Result<()> {
+    fn until_done(&mut self, pid: i32, criu: &mut Criu, directories: &Directories) -> Result<()> {
         let step = if self.afterwards == Afterwards::PreDumped { "pre-dump" } else { "dump" };
         loop {
             match criu.next().map_err(|error| with_log(directories, step, error))? {
                 CriuMessage::Done => return Ok(()),
                 CriuMessage::Failed(said) => return Err(directories.failed(step, &said)),
                 CriuMessage::Notice(notice) => {
+                    // ORDER: CRIU ends the processes after this point.
+                    if notice.script == "post-dump"
+                        && let Err(error) = kept_label::must_be_in(&self.imaging.directory, pid)
+                    {
+                        // The processes run again. The answer has no new information.
+                        let _ = criu.give_up();
+                        let _ = criu.next();
+                        return Err(error);
+                    }
                     if notice.script == "status-ready" {
                         criu.serves();
                         if let Some(status) = self.status.take() {
@@ -199,7 +206,7 @@ impl Checkpoint {
             asked.external.push(format!("{}[{inode}]:{key}", joined.name));
         }
         if !pre_dump {
-            let descriptors = named_descriptors(record)?;
+            let descriptors = host_streams::names(container)?;
             keep_descriptors(&descriptors, &self.imaging.directory)?;
             let names = descriptors.iter().map(|name| name.strip_prefix(NULL).unwrap_or(name));
             asked.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
@@ -244,13 +251,24 @@ fn with_log(directories: &Directories, step: &str, error: Error) -> Error {
     if matches!(error.kind(), Kind::Interrupted(_)) { error } else { directories.failed(step, &error.to_string()) }
 }
 
-/// The cgroup that CRIU uses to freeze the processes, and the key of this cgroup in the record.
+/// The cgroup that CRIU uses to freeze the processes, and the key of this cgroup in the record. Without one, CRIU stops each process
+/// by ptrace(2).
 fn freezer(container: &Container) -> Option<(String, String)> {
     let paths = &container.record().cgroup_paths;
     let (key, path) = paths.get_key_value("freezer").or_else(|| paths.get_key_value(""))?;
-    path.join(if key.is_empty() { "cgroup.freeze" } else { "freezer.state" })
-        .exists()
+    let file = if key.is_empty() { "cgroup.freeze" } else { "freezer.state" };
+    // KERNEL: a process that was stopped (SIGSTOP, ^Z) and is frozen by version 1 does not answer ptrace(2): CRIU would wait without end.
+    (path.join(file).exists() && (key.is_empty() || !has_stopped(container)))
         .then(|| (key.clone(), path.to_string_lossy().into_owned()))
+}
+
+/// Whether a signal has stopped a process of the container. In a frozen container this is not seen.
+fn has_stopped(container: &Container) -> bool {
+    let is_stopped = |pid: &i32| {
+        let stat = ProcessStat::of(Path::new(&format!("/proc/{pid}/stat")));
+        stat.is_ok_and(|stat| stat.field(3) == Some("T"))
+    };
+    container.cgroup().all_processes().is_ok_and(|pids| pids.iter().any(is_stopped))
 }
 
 /// The path in the container and the name of each of these mounts.
@@ -289,34 +307,6 @@ fn keep_descriptors(all: &[String], directory: &Path) -> Result<()> {
     let path = directory.join(DESCRIPTORS);
     fs::write(&path, serde_json::to_vec(all)?).with_context(|| format!("write {}", path.display()))?;
     Ok(fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?)
-}
-
-/// The names of the first three descriptors in the images. A pipe is named by its number. A file or device of the host,
-/// on a mount that the container does not have, gets a name that the restore can replace.
-fn named_descriptors(record: &Record) -> Result<Vec<String>> {
-    let pid = record.init_process_pid;
-    let path = format!("/proc/{pid}/mountinfo");
-    let mounts = mountinfo::parse(&fs::read(&path).with_context(|| format!("read {path}"))?);
-    let known = &record.external_descriptors;
-    let mut all = if known.is_empty() { descriptors(pid) } else { known.clone() };
-    for (number, name) in all.iter_mut().enumerate() {
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
-        // ORDER: a file on a mount of the container is not looked at: its file system may never answer.
-        let Some(mount) = keyed_number(&info, "mnt_id").filter(|id| mounts.iter().all(|there| there.id != *id)) else {
-            continue;
-        };
-        let file =
-            fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{pid}/fd/{number}"));
-        let Ok(stat) = file.map_err(drop).and_then(|file| look(file.as_fd(), c"").map_err(drop)) else { continue };
-        let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
-        let is_memory = kind.is_char_device() && device.0 == MEMORY_DEVICES;
-        if kind.is_file() || is_memory {
-            let null = if device == (MEMORY_DEVICES, 3) { NULL } else { "" };
-            *name = format!("{null}{FILE}{mount:x}:{:x}]", stat.stx_ino);
-        }
-    }
-    Ok(all)
 }
 
 /// The files of the first three descriptors of a process. An empty string for a closed descriptor.

@@ -5,6 +5,7 @@ use std::fs::File;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Context, Result, error};
+use crate::wait;
 
 /// Calls `act` in a network namespace.
 ///
@@ -30,10 +31,10 @@ pub(super) fn in_mounts<T: Send>(namespace: &File, act: impl FnOnce() -> Result<
     })
 }
 
-/// Calls `act` in a new thread, and waits for its end.
+/// Calls `act` in a new thread, and waits for its end. A signal or a `Stop` ends its waits as it would end those of this thread.
 ///
 /// # Errors
 /// Those of `act`.
 pub(super) fn by_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| scope.spawn(act).join()).map_err(|_| error!("a thread has panicked"))?
+    wait::by_a_thread(act).map_err(|_| error!("a thread has panicked"))?
 }

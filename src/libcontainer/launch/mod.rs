@@ -24,6 +24,8 @@ mod hook_files;
 mod hooks;
 mod host_mounts;
 mod host_namespaces;
+#[cfg(feature = "checkpoint")]
+mod host_streams;
 mod id_maps;
 mod identity;
 #[cfg(feature = "checkpoint")]
@@ -31,6 +33,8 @@ pub mod image_check;
 #[cfg(feature = "checkpoint")]
 pub mod images;
 mod inside;
+#[cfg(feature = "checkpoint")]
+mod kept_label;
 mod launched;
 pub mod live_mounts;
 mod mount_ids;

@@ -19,6 +19,7 @@ use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::image_check;
 use super::images::{Allow, Directories, Images, config_file, must_not_be_restricted, options};
+use super::kept_label::{self, UNCONFINED};
 use super::open_images;
 use super::resources::KernelGroups;
 use super::{console, hooks, mount_points, pidfile, record};
@@ -101,6 +102,8 @@ struct Making<'m> {
     identity: &'m Identity<'m>,
     reached: &'m mut Reached,
     resources: KernelGroups,
+    /// The security label that the first process must have.
+    label: Option<String>,
     child: Option<Child>,
     container: Option<Container>,
     warnings: Vec<Warning>,
@@ -147,7 +150,7 @@ impl Restore<'_> {
         }
         HookFiles::check(self.plan, identity.annotations)?;
         let root = self.root_directory()?;
-        let (_, faults) = image_check::against(&self.imaging, self.plan, identity.annotations, Some(&root))?;
+        let (contents, faults) = image_check::against(&self.imaging, self.plan, identity.annotations, Some(&root))?;
         image_check::must_be_none(&self.imaging, &faults)?;
         mount_points::make(&root, &self.plan.mount_points())?;
         let resources = KernelGroups::make(self.plan, identity.environment)?;
@@ -173,8 +176,16 @@ impl Restore<'_> {
         self.place(&criu, resources.cgroup())?;
         let request = self.request(&criu, &directories, &root, &bound, inherited)?;
         criu.ask(&request)?;
-        let mut making =
-            Making { reserved, identity, reached, resources, child: None, container: None, warnings: Vec::new() };
+        let mut making = Making {
+            reserved,
+            identity,
+            reached,
+            resources,
+            label: self.label(contents.label),
+            child: None,
+            container: None,
+            warnings: Vec::new(),
+        };
         let done = self.until_done(&mut criu, &directories, &mut making);
         drop(criu.finish());
         let Making { resources, child, container, warnings, .. } = making;
@@ -372,8 +383,23 @@ impl Restore<'_> {
         Ok(())
     }
 
+    /// The security label of the first process: the new one, that of the images, or that of config.json.
+    fn label(&self, kept: Option<String>) -> Option<String> {
+        let new = self.lsm_profile.as_deref().and_then(|text| text.split_once(':')).map(|(_, label)| label.to_owned());
+        let process = self.config.spec.process().as_ref();
+        let written = || {
+            let process = process?;
+            let mut both = [process.selinux_label(), process.apparmor_profile()].into_iter().flatten();
+            both.find(|label| !label.is_empty() && *label != UNCONFINED).cloned()
+        };
+        new.or(kept).or_else(written)
+    }
+
     /// CRIU always leaves the root writable.
     fn nothing_is_made_any_more(&self, making: &Making<'_>) -> Result<()> {
+        if let (Some(label), Some(child)) = (&making.label, &making.child) {
+            kept_label::must_be_again(label, child.pid)?;
+        }
         let is_root =
             |step: &crate::plan::step::Step| matches!(&step.what, Step::Finish { path, .. } if path.as_c_str() == c".");
         let Some(child) = making.child.as_ref().filter(|_| self.plan.init.iter().any(is_root)) else { return Ok(()) };

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -34,7 +34,7 @@ pub fn asks_to_end(signal: i32) -> bool {
 
 thread_local! {
     /// The descriptor from which this thread's waits read signals. None if they do not read signals.
-    static LISTENED: RefCell<Option<Rc<SignalFd>>> = const { RefCell::new(None) };
+    static LISTENED: RefCell<Option<Arc<SignalFd>>> = const { RefCell::new(None) };
     /// Whether poststop hooks are ended by signals (`signals_end_hooks`).
     static END_HOOKS: Cell<bool> = const { Cell::new(false) };
     /// The signal that has ended a wait.
@@ -71,9 +71,9 @@ impl std::error::Error for Interrupted {}
 /// effect again, and a signal that no wait has read is delivered.
 #[derive(Debug)]
 pub struct Listening {
-    signals: Rc<SignalFd>,
+    signals: Arc<SignalFd>,
     before: SigSet,
-    outer: Option<Rc<SignalFd>>,
+    outer: Option<Arc<SignalFd>>,
 }
 
 /// Starts to read the signals. A signal that the caller ignores (nohup(1)) is ignored here, too.
@@ -85,10 +85,10 @@ pub fn listen() -> Result<Listening, nix::errno::Errno> {
     for signal in END.into_iter().filter(|signal| !is_ignored(*signal)) {
         set.add(Signal::try_from(signal)?);
     }
-    let signals = Rc::new(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?);
+    let signals = Arc::new(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?);
     let before = SigSet::thread_get_mask()?;
     set.thread_block()?;
-    let outer = LISTENED.replace(Some(Rc::clone(&signals)));
+    let outer = LISTENED.replace(Some(Arc::clone(&signals)));
     Ok(Listening { signals, before, outer })
 }
 
@@ -114,10 +114,28 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         let own = LISTENED.replace(self.outer.take());
-        debug_assert!(own.is_some_and(|own| Rc::ptr_eq(&own, &self.signals)), "listeners end in the reverse order");
+        debug_assert!(own.is_some_and(|own| Arc::ptr_eq(&own, &self.signals)), "listeners end in the reverse order");
         // The kernel returned this mask, so setting it cannot fail.
         let _ = self.before.thread_set_mask();
     }
+}
+
+/// Does the work in a new thread, and waits for its end. What ends the waits of this thread ends those of the new one.
+///
+/// # Errors
+/// The new thread has panicked.
+pub(crate) fn by_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> std::thread::Result<T> {
+    let (listened, stop) = (LISTENED.with_borrow(Clone::clone), stop::of_this_thread());
+    let work = move || {
+        LISTENED.set(listened);
+        let done = if let Some(stop) = stop { stop.over(work) } else { work() };
+        (done, HEARD.get())
+    };
+    let (done, heard) = std::thread::scope(|scope| scope.spawn(work).join())?;
+    if heard.is_some() {
+        HEARD.set(heard);
+    }
+    Ok(done)
 }
 
 /// The signal that has ended a wait of this thread.
