@@ -75,6 +75,27 @@ fn a_reader_who_has_gone_away_hangs_the_terminal_up() {
     assert_eq!(code(&mut exec), Some(8));
 }
 
+/// No key reaches the program any more, so ^C must be a signal to the runtime.
+#[test]
+fn a_reader_who_has_gone_away_gives_the_callers_terminal_back() {
+    only!(Who::Us; "runc leaves it as it is");
+    let world = flooding("trap '' HUP; trap 'exit 9' INT; yes; while :; do sleep 0.02; done");
+    let (_master, slave) = terminal();
+    let (mut read, write) = pipe();
+    let mut run = world.command(&["run", &world.id]);
+    let mut run = run.stdin(slave.try_clone().unwrap()).stdout(write).spawn().unwrap();
+    let sends_signals = || {
+        let modes = rustix::termios::tcgetattr(&slave).unwrap().local_modes;
+        modes.contains(rustix::termios::LocalModes::ISIG)
+    };
+    read.read_exact(&mut [0; 10]).unwrap();
+    assert!(!sends_signals());
+    drop(read);
+    wait_until("^C is a signal", sends_signals);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(run.id().try_into().unwrap()), nix::sys::signal::SIGINT).unwrap();
+    assert_eq!(code(&mut run), Some(9));
+}
+
 #[test]
 fn signals_sizes_and_keys_pass_a_reader_who_reads_nothing() {
     let script = "trap 'stty size > /out/size' WINCH; trap 'echo INT > /out/key' INT; trap 'exit 3' TERM; \

@@ -176,8 +176,9 @@ impl Relay {
     }
 
     /// Our standard output has no reader any more. The container's terminal is hung up, as runc does: a program that
-    /// writes then gets EIO, and ends by itself.
+    /// writes then gets EIO, and ends by itself. If it does not, ^C is a signal to us, which we forward.
     fn hang_up(&mut self) {
+        self.restore();
         self.master = None;
         self.shown.clear();
         self.typed.clear();
