@@ -843,15 +843,15 @@ static int mute(int argc, char **argv)
 	}
 }
 
-/* Stops each process that is younger, before it is a program. */
+/* stopper [SIGNAL]: stops each process that is younger, or sends it this signal, before it is a program. */
 static int stopper(int argc, char **argv)
 {
-	(void)argv;
-	if (argc > 1)
+	int number = argc > 1 ? atoi(argv[1]) : SIGSTOP;
+	if (number < 1)
 		return 2;
 	for (;;)
 		for (int pid = getpid() + 1; pid < getpid() + 200; pid++)
-			kill(pid, SIGSTOP);
+			kill(pid, number);
 }
 
 /* own-mounts FROM ONTO, own-mounts DIRECTORY: makes a user namespace and a mount namespace of its own, which takes no rights. There it

@@ -281,3 +281,22 @@ fn a_container_that_waits_for_start_holds_no_descriptor_of_the_caller() {
     assert!(!read("cmdline").contains(&state), "{}", read("cmdline"));
     assert!(!read("environ").contains(SECRET));
 }
+
+/// The runtime reads the namespaces of the new process between its last word and its program.
+#[test]
+fn an_exec_that_is_killed_before_its_program_says_so() {
+    let Some(attacker) = attacker() else {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+        return;
+    };
+    let mut world = World::running(&["/bin/attacker", "stopper", "15"]);
+    finish(Command::new("cp").arg(attacker).arg(world.rootfs("bin/attacker"))).ok();
+    world.config["root"]["readonly"] = json!(false);
+    world.begin();
+    for _ in 0..100 {
+        let exec = world.exec(&["sleep", "0.01"]);
+        // 143: its program had begun. 0: the attacker missed it.
+        let said = exec.code() == 143 || exec.code() == 0 || exec.err.contains("unable to start container process");
+        assert!(said && !exec.err.contains("ENOENT"), "{exec:?}");
+    }
+}

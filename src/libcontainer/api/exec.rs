@@ -143,7 +143,10 @@ impl<'a> Exec<'a> {
         let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.made()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
         // ORDER: after it has joined them: the container may have changed to others in between.
-        must_be_in_its_own(container, kinds, ready.pid())?;
+        must_be_in_its_own(container, kinds, ready.pid())
+            // The container's processes may have killed it.
+            .map_err(|error| ready.end().unwrap_or(error))
+            .context(NOT_STARTED)?;
         settings.observer.ready(&plan, &ready)?;
         begin(ready, settings.pid_file.as_deref())
     }

@@ -23,7 +23,7 @@ use super::{agent, console, failure, hooks, host_mounts, id_maps, mount_ids, net
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::container::{Lock, has_executed};
-use crate::error::{Context, Result, bail, error};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Environment;
 use crate::host::mountinfo::{self, View};
 use crate::plan::step::{Slot, What};
@@ -83,6 +83,11 @@ impl SetUpProcess<'_> {
     /// The process's pidfd.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.0.child.pidfd.as_fd()
+    }
+
+    /// The reason why the process has ended before its program began. None if it lives.
+    pub fn end(&self) -> Option<Error> {
+        failure::ends_within(&self.0.child.pidfd, 0, 100_000_000).then(|| failure::of_silence(&self.0, None))
     }
 
     /// The files at the paths of the Landlock ruleset.
