@@ -169,7 +169,12 @@ fn images_are_checked_and_a_restore_is_explained() {
     let before = fs::read(images.join("core-1.img")).unwrap();
     fs::write(images.join("core-1.img"), core).unwrap();
     refused("core-1.img: the images are of another architecture: s390x; this machine is ");
-    fs::write(images.join("core-1.img"), before).unwrap();
+    fs::write(images.join("core-1.img"), &before).unwrap();
+    // CRIU reads such a file without end
+    let pages = fs::read(images.join("pages-1.img")).unwrap();
+    fs::write(images.join("pages-1.img"), &pages[..20]).unwrap();
+    refused("pages-1.img: it is cut off: it has 20 bytes");
+    fs::write(images.join("pages-1.img"), pages).unwrap();
     std::os::unix::fs::symlink("../gone", images.join("parent")).unwrap();
     refused("parent: ../gone does not exist: it has the rest of the memory");
     fs::remove_file(images.join("parent")).unwrap();

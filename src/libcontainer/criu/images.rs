@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 
@@ -181,13 +181,22 @@ pub fn label(directory: &Path) -> Option<String> {
     reading.found.label
 }
 
-/// The faults of the memory in the images: missing files, and files that are too short.
+/// The faults of the memory in the images and in those of their parents: missing files, and files that are too short. CRIU would
+/// read such a file again and again, without end.
 pub fn memory_faults(directory: &Path) -> Vec<ImageFault> {
-    let mut reading = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
-    for name in reading.names("pagemap-") {
-        reading.page_map(&name);
+    let (mut faults, mut below, mut seen) = (Vec::new(), PathBuf::new(), HashSet::new());
+    while let Ok(at) = directory.join(&below).canonicalize()
+        && seen.insert(at.clone())
+    {
+        let mut reading = ImageReading { directory: &at, faults: Vec::new(), found: ImageContents::default() };
+        for name in reading.names("pagemap-") {
+            reading.page_map(&name);
+        }
+        let named = |fault: ImageFault| ImageFault { file: below.join(fault.file).display().to_string(), ..fault };
+        faults.extend(reading.faults.into_iter().map(named));
+        below.push(PARENT);
     }
-    reading.faults
+    faults
 }
 
 struct ImageReading<'d> {
@@ -445,6 +454,18 @@ mod tests {
             label: Some("box_t".to_owned()),
         };
         assert_eq!(contents(directory.path()).0, expected);
+    }
+
+    #[test]
+    fn the_memory_of_a_parent_is_needed_too() {
+        let (directory, parent) = (complete(), complete());
+        std::os::unix::fs::symlink(parent.path(), directory.path().join(PARENT)).unwrap();
+        // a parent of itself is the fault of `contents`
+        std::os::unix::fs::symlink(".", parent.path().join(PARENT)).unwrap();
+        assert_eq!(memory_faults(directory.path()), Vec::new());
+        fs::write(parent.path().join("pages-3.img"), "x").unwrap();
+        let faults = memory_faults(directory.path());
+        assert_eq!(faults.iter().map(|fault| fault.file.as_str()).collect::<Vec<_>>(), ["parent/pages-3.img"]);
     }
 
     #[test]

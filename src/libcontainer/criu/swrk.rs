@@ -30,6 +30,9 @@ use crate::wait::{self, limits};
 /// The longest packet of CRIU.
 const MOST_BYTES: usize = 1 << 16;
 
+/// The number of looks at CRIU's work in the time after which an idle CRIU is given up.
+const LOOKS: u32 = 4;
+
 /// How CRIU is started.
 #[derive(Debug)]
 pub struct Setup<'a> {
@@ -293,9 +296,9 @@ impl Criu {
         let both = [(socket.as_fd(), PollFlags::IN), (self.pidfd.as_fd(), PollFlags::IN)];
         let time = match until {
             Until::Passed(time) => time,
-            Until::Idle => self.quiet,
+            Until::Idle => self.quiet / LOOKS,
         };
-        let mut before = None;
+        let (mut before, mut changed) = (None, Instant::now());
         while !wait::ready(&both, Some(Instant::now() + time))? {
             if until != Until::Idle {
                 bail!("criu has not answered for {} s", time.as_secs());
@@ -303,10 +306,11 @@ impl Criu {
             // a restored process works for CRIU, and is not its child
             let roots: Vec<i32> = [self.pid()].into_iter().chain(self.made).collect();
             let now = Some(work::total(&roots));
-            if now == before && !self.serves {
-                bail!("criu has done nothing for {} s", time.as_secs());
+            if now != before {
+                (before, changed) = (now, Instant::now());
+            } else if changed.elapsed() >= self.quiet && !self.serves {
+                bail!("criu has done nothing for {} s", self.quiet.as_secs());
             }
-            before = now;
         }
         Ok(())
     }

@@ -152,6 +152,7 @@ impl Restore<'_> {
         let root = self.root_directory()?;
         let (contents, faults) = image_check::against(&self.imaging, self.plan, identity.annotations, Some(&root))?;
         image_check::must_be_none(&self.imaging, &faults)?;
+        image_check::must_be_none(&self.imaging, &image_check::memory_faults(&self.imaging.directory))?;
         mount_points::make(&root, &self.plan.mount_points())?;
         let resources = KernelGroups::make(self.plan, identity.environment)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
