@@ -27,14 +27,14 @@ enum OomSource {
     /// Version 1: an eventfd to which the kernel adds 1. The control file must stay open.
     Count(EventFd, #[allow(dead_code)] File, PathBuf),
     /// Version 2: memory.events changes.
-    Changes(Inotify, PathBuf, Kills),
+    Changes(Inotify, PathBuf, OomKills),
     /// The cgroup has no memory controller.
     None,
 }
 
 /// The numbers of memory.events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kills {
+struct OomKills {
     /// Killed processes.
     processes: u64,
     /// Killed groups. KERNEL(5.17): oom_group_kill
@@ -145,10 +145,10 @@ impl Watch {
     }
 }
 
-fn kills(events: &Path) -> Option<Kills> {
+fn kills(events: &Path) -> Option<OomKills> {
     let text = std::fs::read_to_string(events).ok()?;
     let number = |key: &str| keyed_number(&text, key).unwrap_or(0);
-    Some(Kills { processes: number("oom_kill"), groups: number("oom_group_kill") })
+    Some(OomKills { processes: number("oom_kill"), groups: number("oom_group_kill") })
 }
 
 /// True if memory.oom.group is set in the cgroup or in an ancestor: then the OOM killer kills all its processes together
@@ -161,7 +161,7 @@ fn dies_whole(events: &Path) -> bool {
 }
 
 /// Waits until all processes of a group are killed, because this is one event. Returns the numbers after it.
-fn after_the_last(changes: &Inotify, events: &Path, mut now: Kills) -> Result<Kills> {
+fn after_the_last(changes: &Inotify, events: &Path, mut now: OomKills) -> Result<OomKills> {
     let deadline = Instant::now() + limits::OOM_GROUP;
     while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + limits::OOM_NEXT))?
     {
@@ -190,7 +190,7 @@ mod tests {
         says(0, 0);
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
         changes.add_watch(&events, AddWatchFlags::IN_MODIFY).unwrap();
-        let mut watch = Watch { source: OomSource::Changes(changes, events.clone(), Kills::default()) };
+        let mut watch = Watch { source: OomSource::Changes(changes, events.clone(), OomKills::default()) };
         fs::write(directory.path().join("memory.oom.group"), "0\n").unwrap();
         // Two kills one after the other are two events.
         for processes in [1, 2] {
