@@ -167,6 +167,8 @@ case_churn() {
 
 # only the runc shim accepts another runtime program
 needs_runc_shim() { [ -z "${SHIM:-}" ] || skip "the shim has the runtime inside"; }
+# only ours gets these options from ctr 1.6, which passes a file of options to a runtime that it does not know
+needs_our_shim() { [ -n "${SHIM:-}" ] || skip "the options of ctr for the runc shim are another scenario"; }
 # to_runtime BINARY: the new target of RT
 to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new" "$W/bin/.runtime"; }
 

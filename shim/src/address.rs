@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use sha2::{Digest, Sha256};
 
 use crate::messages::ttrpc::Request;
@@ -77,7 +78,8 @@ pub fn remove_dead(path: &Path) {
 fn answers(path: &Path, time: Duration) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
     let asked = || -> io::Result<bool> {
-        let mut socket = UnixStream::connect(path)?;
+        let mut socket = connect(path)?;
+        socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(time))?;
         let request = Request {
             service: "containerd.task.v2.Task".to_owned(),
@@ -91,6 +93,18 @@ fn answers(path: &Path, time: Duration) -> bool {
         Ok(answered) => answered,
         Err(error) => !matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound),
     }
+}
+
+/// A non-blocking connection. If the server accepts none (it is stopped, SIGSTOP) and the kernel keeps no more of them for it,
+/// connect(2) would wait for ever.
+///
+/// # Errors
+/// Those of connect(2); `WouldBlock` if the server lives, but has no room.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }
 
 /// The identity of the socket's file.
@@ -126,6 +140,28 @@ mod tests {
         assert!(answers(&path, Duration::from_millis(20)));
         drop(serving);
         assert!(!answers(&path, ANSWER));
+    }
+
+    /// A server with room for one connection that it does not accept, as containerd after SIGSTOP and many clients.
+    fn full(path: &Path) -> (UnixListener, UnixStream) {
+        let listener = UnixListener::bind(path).expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let first = UnixStream::connect(path).expect("connect");
+        (listener, first)
+    }
+
+    #[test]
+    fn a_server_that_is_stopped_is_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("x");
+        let _stopped = full(&path);
+        let (sender, told) = std::sync::mpsc::channel();
+        let asked = path.clone();
+        std::thread::spawn(move || {
+            sender.send((connect(&asked).err().map(|error| error.kind()), answers(&asked, ANSWER)))
+        });
+        let said = told.recv_timeout(Duration::from_secs(20)).expect("connect waits for a server that is stopped");
+        assert_eq!(said, (Some(io::ErrorKind::WouldBlock), true));
     }
 
     #[test]

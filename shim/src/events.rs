@@ -1,12 +1,14 @@
 //! Sends events to containerd, in their order and one at a time. While containerd does not run, they wait.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use prost::Message as _;
 
+use crate::address;
 use crate::messages::events;
 use crate::messages::google::Any;
 use crate::messages::ttrpc::{Envelope, ForwardRequest, Request};
@@ -58,9 +60,11 @@ pub struct Publisher {
     queue: VecDeque<Vec<u8>>,
     connection: Option<(UnixStream, Inbox)>,
     stream: u32,
-    /// The first event of the queue was sent on this connection. It is not sent again on the same connection: a late
-    /// answer still counts, and a second copy would be a second event.
+    /// The first event of the queue was sent on this connection, or a part of it. It is not sent again on the same connection: a
+    /// late answer still counts, and a second copy would be a second event.
     sent: bool,
+    /// The rest of the first event: it is larger than the socket's buffer, or containerd reads slowly.
+    rest: Vec<u8>,
     /// The time of the next attempt after a failure.
     again: Option<Instant>,
     failures: u32,
@@ -80,6 +84,7 @@ impl Publisher {
             connection: None,
             stream: 0,
             sent: false,
+            rest: Vec::new(),
             again: None,
             failures: 0,
             refusals: 0,
@@ -130,21 +135,39 @@ impl Publisher {
             payload,
             timeout_nano: ANSWER.as_nanos().try_into().unwrap_or_default(),
         };
-        let connected = self.connect(poll);
+        if !self.connect(poll) {
+            return self.failed(poll);
+        }
         // a client's stream ids are odd
         self.stream = self.stream.wrapping_add(if self.stream == 0 { 1 } else { 2 });
-        let bytes = wire::request(self.stream, &request);
-        if connected && self.connection.as_mut().is_some_and(|(socket, _)| socket.write_all(&bytes).is_ok()) {
-            self.sent = true;
-        } else {
-            self.failed(poll);
+        self.sent = true;
+        self.rest = wire::request(self.stream, &request);
+        self.write_on(poll, Interest::Read);
+    }
+
+    /// Sends the rest of the first event, as far as containerd reads it. `before` is what the loop waits for now.
+    fn write_on(&mut self, poll: &Poll, before: Interest) {
+        let Some((socket, _)) = &mut self.connection else { return };
+        while !self.rest.is_empty() {
+            match socket.write(&self.rest) {
+                Ok(count) => drop(self.rest.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return poll.change(&*socket, self.token, Interest::Both);
+                }
+                Err(_) => return self.failed(poll),
+            }
+        }
+        self.rest = Vec::new();
+        if before == Interest::Both {
+            poll.change(&*socket, self.token, Interest::Read);
         }
     }
 
     fn connect(&mut self, poll: &Poll) -> bool {
         if self.connection.is_none() {
-            let Ok(socket) = UnixStream::connect(&self.address) else { return false };
-            if socket.set_nonblocking(true).is_err() || poll.add(&socket, self.token, Interest::Read).is_err() {
+            let Ok(socket) = address::connect(Path::new(&self.address)) else { return false };
+            if poll.add(&socket, self.token, Interest::Read).is_err() {
                 return false;
             }
             self.stream = 0;
@@ -153,8 +176,11 @@ impl Publisher {
         self.connection.is_some()
     }
 
-    /// Reads containerd's answer.
+    /// Reads containerd's answer, or sends it more.
     pub fn ready(&mut self, poll: &Poll) {
+        if !self.rest.is_empty() {
+            self.write_on(poll, Interest::Both);
+        }
         let Some((socket, inbox)) = &mut self.connection else { return };
         let mut buffer = [0; 4096];
         let ended = match socket.read(&mut buffer) {
@@ -163,7 +189,7 @@ impl Publisher {
                 inbox.take(&buffer[..count]);
                 false
             }
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
         };
         let mut answers = Vec::new();
         while let Some(frame) = inbox.next() {
@@ -204,6 +230,7 @@ impl Publisher {
     /// The first event is sent again later.
     fn put_off(&mut self) {
         self.sent = false;
+        self.rest = Vec::new();
         self.failures = (self.failures + 1).min(SLOWEST);
         let pause = Duration::from_millis(200) * self.failures * self.failures;
         self.again = (!self.queue.is_empty()).then(|| Instant::now() + pause);
@@ -290,6 +317,44 @@ mod tests {
         };
         let left: Vec<_> = (0..REFUSALS).map(|_| refuse(&mut publisher)).collect();
         assert_eq!(left, [2, 2, 2, 2, 1]);
+    }
+
+    #[test]
+    fn an_event_that_is_larger_than_the_buffer_of_the_socket_comes_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut publisher, poll) = publisher(directory.path());
+        let listener = UnixListener::bind(directory.path().join("t")).expect("bind");
+        let checkpoint = "x".repeat(3 << 20);
+        publisher.publish(&poll, &events::TaskCreate { checkpoint, ..events::TaskCreate::default() });
+        publisher.publish(&poll, &events::TaskStart::default());
+        let server = std::thread::spawn(move || serve(&listener, 2));
+        run(&mut publisher, &poll, Publisher::is_empty);
+        assert_eq!(server.join().expect("the server"), ["/tasks/create", "/tasks/start"]);
+        assert_eq!(publisher.rest.capacity(), 0, "an idle shim keeps it");
+    }
+
+    #[test]
+    fn a_containerd_that_is_stopped_and_full_is_tried_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (publisher, poll) = publisher(directory.path());
+        let listener = UnixListener::bind(directory.path().join("t")).expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let other = UnixStream::connect(directory.path().join("t")).expect("connect");
+        let (sender, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut publisher, poll) = (publisher, poll);
+            publisher.publish(&poll, &events::TaskCreate::default());
+            drop(sender.send((publisher, poll)));
+        });
+        let (mut publisher, poll) =
+            told.recv_timeout(Duration::from_secs(20)).expect("connect waits for a containerd that is stopped");
+        assert!(publisher.deadline().is_some(), "it is tried again");
+        // it continues
+        drop(listener.accept().expect("accept"));
+        drop(other);
+        let server = std::thread::spawn(move || serve(&listener, 1));
+        run(&mut publisher, &poll, Publisher::is_empty);
+        assert_eq!(server.join().expect("the server"), ["/tasks/create"]);
     }
 
     #[test]

@@ -28,6 +28,11 @@ pub fn failure(code: Code, message: impl Display) -> Status {
     Status { code: code as i32, message: message.to_string() }
 }
 
+/// A failure because requests come faster than they are performed.
+pub fn too_many() -> Status {
+    failure(Code::ResourceExhausted, "too many requests are waiting")
+}
+
 /// A failure of the library: `what` failed, and why.
 pub fn of_runtime(what: &str, error: &libcontainer::Error) -> Status {
     let code = match error.kind() {

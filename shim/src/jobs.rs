@@ -18,7 +18,7 @@ const LIMIT: usize = 16;
 const OF_ONE: usize = 8;
 /// The maximum number of threads for such jobs of all containers.
 const OF_ALL: usize = 64;
-/// The maximum number of jobs that wait for a thread.
+/// The maximum number of jobs of one container, and of those of no container, that wait for a thread.
 const WAITING: usize = 1024;
 /// The stack of a thread. The library parses configs of any depth on it.
 const STACK: usize = 1 << 20;
@@ -62,9 +62,19 @@ impl<State: 'static> Jobs<State> {
         !self.classes.is_empty()
     }
 
-    /// Whether no request may begin a job: a client sends them faster than they are done.
+    /// Whether no request may begin a job: a client sends them faster than they are done. The jobs that wait for the processes of
+    /// one container do not count for others: its kill and deletion, and those of the pod, must begin.
     pub fn are_full(&self) -> bool {
-        self.classes.values().map(|class| class.waiting.len()).sum::<usize>() >= WAITING
+        self.is_full(&None)
+    }
+
+    /// The same for a job that waits for a process of this container.
+    pub fn are_full_of(&self, container: &str) -> bool {
+        self.is_full(&Some(container.to_owned()))
+    }
+
+    fn is_full(&self, of: &Option<String>) -> bool {
+        self.classes.get(of).is_some_and(|class| class.waiting.len() >= WAITING)
     }
 
     /// Starts the job, or queues it. No process of a container can block it for ever.

@@ -11,7 +11,7 @@ use prost::Message as _;
 use crate::checkpoint;
 use crate::container::{Container, Exit, Freezing, Process, Stage};
 use crate::exits::{ZERO, wait_answer};
-use crate::failure::{Answer, Code, failure, of_runtime};
+use crate::failure::{Answer, Code, failure, of_runtime, too_many};
 use crate::messages::events;
 use crate::messages::google::Status;
 use crate::messages::runc::Options;
@@ -31,6 +31,9 @@ const OUTPUT: Duration = Duration::from_secs(2);
 /// The time that a logger has to end after its input has ended.
 const LOGGER: Duration = Duration::from_secs(12);
 
+/// The maximum number of containers that are created at the same time; most of them wait for a thread.
+const CREATIONS: usize = 1024;
+
 /// A process with its streams.
 struct Launched {
     made: Made,
@@ -41,19 +44,20 @@ struct Launched {
 fn launch(
     names: &Names,
     owner: &Owner,
+    stop: &Stop,
     make: impl FnOnce(Given) -> libcontainer::Result<Made>,
     what: &str,
 ) -> Answer<Launched> {
     let failed = |text: String| failure(Code::Unknown, format_args!("failed to create init process I/O: {text}"));
     if !names.terminal {
-        let mut streams = stdio::open(names, owner).map_err(failed)?;
+        let mut streams = stdio::open(names, owner, stop).map_err(failed)?;
         let theirs = std::mem::take(&mut streams.theirs);
-        let made = make(Given::Streams(theirs)).map_err(|error| of_runtime(what, &error))?;
+        let made = stop.over(|| make(Given::Streams(theirs))).map_err(|error| of_runtime(what, &error))?;
         return Ok(Launched { made, streams });
     }
-    let made = make(Given::Terminal).map_err(|error| of_runtime(what, &error))?;
+    let made = stop.over(|| make(Given::Terminal)).map_err(|error| of_runtime(what, &error))?;
     let Some(master) = &made.master else { return Ok(Launched { made, streams: Streams::default() }) };
-    match stdio::open_terminal(master, names, owner) {
+    match stdio::open_terminal(master, names, owner, stop) {
         Ok(streams) => Ok(Launched { made, streams }),
         Err(text) => {
             // no caller learns of this process
@@ -109,7 +113,7 @@ impl Order {
             return Ok(None);
         }
         let make = |given| self.at.create(&self.bundle, &self.options, given);
-        let launched = stop.over(|| launch(&self.names, &self.owner, make, "OCI runtime create failed"));
+        let launched = launch(&self.names, &self.owner, stop, make, "OCI runtime create failed");
         if launched.is_err() {
             // the output of the terminal cannot be opened, and the container exists already
             let _ = self.at.delete(Force::Kill);
@@ -133,6 +137,9 @@ impl Shim {
         }
         if self.containers.contains_key(&asked.id) || self.creating.contains_key(&asked.id) {
             return Err(failure(Code::AlreadyExists, format_args!("container {}", asked.id)));
+        }
+        if self.creating.len() >= CREATIONS {
+            return Err(too_many());
         }
         let order = Order::of(asked, &self.identity.namespace)?;
         let stop = new_stop()?;
@@ -212,6 +219,9 @@ impl Shim {
 
     pub(crate) fn start(&mut self, reply: Reply, asked: StartRequest) -> Answer<()> {
         let namespace = self.identity.namespace.clone();
+        if self.jobs.are_full_of(&asked.id) {
+            return Err(too_many());
+        }
         let container = self.container(&asked.id)?;
         let (at, options) = (container.at.clone(), container.options.clone());
         let (ended, freezing) = (container.ended.is_some(), container.freezing);
@@ -238,7 +248,7 @@ impl Shim {
             self.jobs.begin_of(&at.id.clone(), move || {
                 let images = checkpoint::images(&images, &options.criu_work_path, &bundle);
                 let make = |given| at.restore(&bundle, &options, images, given);
-                let launched = stop.over(|| launch(&names, &owner, make, "OCI runtime restore failed"));
+                let launched = launch(&names, &owner, &stop, make, "OCI runtime restore failed");
                 Box::new(move |shim| shim.restored(reply, &asked.id, launched))
             });
             return Ok(());
@@ -257,7 +267,7 @@ impl Shim {
         let owner = Owner { namespace, id: asked.exec_id.clone(), uid: options.io_uid, gid: options.io_gid };
         self.jobs.begin_of(&at.id.clone(), move || {
             let make = |given| at.exec(&object, given);
-            let launched = stop.over(|| launch(&names, &owner, make, "OCI runtime exec failed"));
+            let launched = launch(&names, &owner, &stop, make, "OCI runtime exec failed");
             Box::new(move |shim| shim.exec_started(reply, asked, launched))
         });
         Ok(())

@@ -1,14 +1,15 @@
 //! A program that receives the output of a container (`binary://`): stdout is its descriptor 3, stderr is 4. It closes
 //! 5 when it is ready.
 
-use libcontainer::in_words;
+use libcontainer::{Stop, in_words};
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::io::FdFlags;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -16,6 +17,8 @@ use crate::owner::Owner;
 
 /// With this argument our own program renumbers the descriptors and executes the logger.
 pub const ROLE: &str = "logger";
+/// Before the reason why a logger was not executed, in the pipe by which it tells that it is ready.
+const NOT_EXECUTED: &[u8] = b"\0not executed: ";
 
 /// The program of a `binary://` URI and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +63,9 @@ impl Logger {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(uri: &Uri, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedFd), String> {
-        let failed = |error: io::Error| format!("start the logger {}: {error}", uri.program, error = in_words(&error));
+    pub fn start(uri: &Uri, owner: &Owner, stop: &Stop) -> Result<(Logger, OwnedFd, OwnedFd), String> {
+        let failed_as = |reason: &str| format!("start the logger {}: {reason}", uri.program);
+        let failed = |error: io::Error| failed_as(&in_words(&error).to_string());
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()));
         let ((stdout, stdout_end), (stderr, stderr_end), (ready, ready_end)) = (pipe()?, pipe()?, pipe()?);
         let child = Command::new("/proc/self/exe")
@@ -78,9 +82,14 @@ impl Logger {
             .map_err(failed)?;
         let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
         let process = process.map_err(|errno| failed(errno.into()))?;
-        // a byte, or the end of a program that closes it or ends
-        std::fs::File::from(ready).read(&mut [0]).map_err(failed)?;
-        Ok((Logger { process }, stdout_end, stderr_end))
+        let logger = Logger { process };
+        let ready = is_ready(&ready, stop).map_err(failed).and_then(|reason| match reason {
+            None => Ok(()),
+            Some(reason) => Err(failed_as(&reason)),
+        });
+        // it may ignore the end of its input
+        ready.inspect_err(|_| logger.signal(Signal::KILL))?;
+        Ok((logger, stdout_end, stderr_end))
     }
 
     /// Sends a signal to it. It may have ended already.
@@ -89,20 +98,35 @@ impl Logger {
     }
 }
 
+/// Waits until a logger is ready: a byte comes, or the end of a program that closes the pipe or ends. Returns the reason if it
+/// could not be executed.
+fn is_ready(ready: &OwnedFd, stop: &Stop) -> io::Result<Option<String>> {
+    let mut both = [PollFd::new(ready, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+    while let Err(errno) = rustix::event::poll(&mut both, None) {
+        if errno != Errno::INTR {
+            return Err(errno.into());
+        }
+    }
+    if both[0].revents().is_empty() {
+        return Ok(Some("a kill came before it was ready".to_owned()));
+    }
+    let mut buffer = [0; 512];
+    let count = rustix::io::read(ready, &mut buffer)?;
+    Ok(buffer[..count].strip_prefix(NOT_EXECUTED).map(|reason| String::from_utf8_lossy(reason).into_owned()))
+}
+
 /// Runs in our program with that argument: gives the streams the numbers that the logger expects.
 pub fn become_logger(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(program) = args.next() else { return ExitCode::FAILURE };
-    match streams_moved() {
-        Ok(()) => {
-            // exec returns only when it fails, and the shim reads no message
-            let _ = Command::new(program).args(args).exec();
-            ExitCode::FAILURE
-        }
-        Err(_) => ExitCode::FAILURE,
+    if let Ok(ready) = streams_moved() {
+        let error = Command::new(program).args(args).exec();
+        let _ = rustix::io::write(&ready, &[NOT_EXECUTED, in_words(&error).to_string().as_bytes()].concat());
     }
+    ExitCode::FAILURE
 }
 
-fn streams_moved() -> io::Result<()> {
+/// Returns the descriptor that tells the shim when the logger is ready.
+fn streams_moved() -> io::Result<OwnedFd> {
     // no other descriptor is open: each copy gets the lowest free number
     let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 4)?;
@@ -111,12 +135,12 @@ fn streams_moved() -> io::Result<()> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    for end in [stdout, stderr, ready] {
-        rustix::io::fcntl_setfd(&end, FdFlags::empty())?;
-        // the environment of the program comes from us
-        std::mem::forget(end);
+    for end in [&stdout, &stderr, &ready] {
+        rustix::io::fcntl_setfd(end, FdFlags::empty())?;
     }
-    Ok(())
+    // they stay open for the program
+    std::mem::forget((stdout, stderr));
+    Ok(ready)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The standard streams of a process: the targets that containerd names, and the pumps to them.
 
-use libcontainer::in_words;
+use libcontainer::{Stop, in_words};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -43,11 +43,11 @@ pub struct Streams {
 ///
 /// # Errors
 /// The stream that cannot be opened, and the reason.
-pub fn open(names: &Names, owner: &Owner) -> Result<Streams, String> {
+pub fn open(names: &Names, owner: &Owner, stop: &Stop) -> Result<Streams, String> {
     let mut streams = Streams::default();
     let stdin = if names.stdin.is_empty() { null()? } else { streams.open_stdin(&names.stdin, owner)? };
     let (stdout, stderr) = if let Some(uri) = logger::uri(&names.stdout) {
-        let (logger, stdout, stderr) = Logger::start(&uri, owner)?;
+        let (logger, stdout, stderr) = Logger::start(&uri, owner, stop)?;
         streams.logger = Some(logger);
         (stdout, stderr)
     } else {
@@ -62,14 +62,14 @@ pub fn open(names: &Names, owner: &Owner) -> Result<Streams, String> {
 ///
 /// # Errors
 /// The stream that cannot be opened, and the reason.
-pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner) -> Result<Streams, String> {
+pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner, stop: &Stop) -> Result<Streams, String> {
     let mut streams = Streams::default();
     let failed = |error: rustix::io::Errno| format!("terminal: {error}", error = in_words(&error));
     let flags = rustix::fs::fcntl_getfl(master).map_err(failed)?;
     rustix::fs::fcntl_setfl(master, flags | OFlags::NONBLOCK).map_err(failed)?;
     let copy = || master.try_clone().map_err(|error| format!("terminal: {error}", error = in_words(&error)));
     let sink = if let Some(uri) = logger::uri(&names.stdout) {
-        let (logger, stdout, _) = Logger::start(&uri, owner)?;
+        let (logger, stdout, _) = Logger::start(&uri, owner, stop)?;
         streams.logger = Some(logger);
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(failed)?;
         Sink { file: stdout, reader: Reader::Here }
@@ -217,7 +217,7 @@ mod tests {
             rustix::fs::mknodat(CWD, path(name), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
         }
         let names = Names { stdin: path("in"), stdout: path("out"), ..Names::default() };
-        let mut streams = open(&names, &owner()).expect("open");
+        let mut streams = open(&names, &owner(), &Stop::new().expect("eventfd")).expect("open");
         assert_eq!((streams.theirs.len(), streams.outputs.len()), (3, 1));
         let mut buffer = vec![0; 64];
         let input = streams.input.as_mut().expect("an input");
@@ -234,18 +234,21 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let uri = format!("file://{}/new/a%20log", directory.path().display());
         let names = Names { stdout: uri, ..Names::default() };
-        let mut streams = open(&names, &owner()).expect("open");
+        let mut streams = open(&names, &owner(), &Stop::new().expect("eventfd")).expect("open");
         for (end, text) in [(1, "out"), (2, "err")] {
             rustix::io::write(&streams.theirs[end], text.as_bytes()).expect("write");
             streams.outputs[end - 1].step(&mut [0; 64]);
         }
         assert_eq!(fs::read_to_string(directory.path().join("new/a log")).expect("the log"), "outerr");
         let names = Names { stdout: "ftp://x".into(), ..Names::default() };
-        assert_eq!(open(&names, &owner()).err(), Some("unknown STDIO scheme ftp".into()));
+        assert_eq!(
+            open(&names, &owner(), &Stop::new().expect("eventfd")).err(),
+            Some("unknown STDIO scheme ftp".into())
+        );
         let fifo = directory.path().join("fifo");
         rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
         let names = Names { stdout: format!("file://{}", fifo.display()), ..Names::default() };
-        let error = open(&names, &owner()).expect_err("nobody reads it");
+        let error = open(&names, &owner(), &Stop::new().expect("eventfd")).expect_err("nobody reads it");
         assert!(error.ends_with("no such device or address (ENXIO)"), "{error}");
     }
 }

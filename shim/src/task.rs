@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::container::{Freezing, Process, Stage};
 use crate::exits::{ZERO, wait_answer};
-use crate::failure::{Answer, Code, failure, of_runtime};
+use crate::failure::{Answer, Code, failure, of_runtime, too_many};
 use crate::messages::google::{Any, Empty};
 use crate::messages::task::*;
 use crate::messages::ttrpc::Request;
@@ -45,16 +45,17 @@ impl Shim {
             "CloseIO" => encode(decode(request).and_then(|asked| self.close_io(&asked))),
             later => {
                 let begun = match later {
-                    _ if self.jobs.are_full() => Err(failure(Code::ResourceExhausted, "too many requests are waiting")),
                     "Create" => decode(request).and_then(|asked| self.create(reply, asked)),
                     "Start" => decode(request).and_then(|asked| self.start(reply, asked)),
+                    // ORDER: it begins no job, and so it is not refused
+                    "Wait" => decode(request).and_then(|asked| self.wait(reply, &asked)),
+                    _ if self.jobs.are_full() => Err(too_many()),
                     "Delete" => decode(request).and_then(|asked| self.delete(reply, asked)),
                     "Pids" => decode(request).and_then(|asked| self.pids(reply, &asked)),
                     "Pause" => decode(request).and_then(|asked| self.pause(reply, asked)),
                     "Resume" => decode(request).and_then(|asked| self.resume(reply, asked)),
                     "Kill" => decode(request).and_then(|asked| self.kill(reply, &asked)),
                     "Update" => decode(request).and_then(|asked| self.update(reply, asked)),
-                    "Wait" => decode(request).and_then(|asked| self.wait(reply, &asked)),
                     "Stats" => decode(request).and_then(|asked| self.stats(reply, &asked)),
                     "Checkpoint" => decode(request).and_then(|asked| self.checkpoint(reply, asked)),
                     other => Err(failure(Code::Unimplemented, format_args!("method {other}"))),

@@ -24,15 +24,14 @@ pub fn put_attacker(world: &World) -> bool {
 
 /// A bundle whose program is the attacker, with all that a privileged container may do.
 pub fn privileged(world: &World, id: &str, args: &[&str], pids: Option<u32>) {
-    let path = world.bundles.join(id).join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("config.json")).expect("JSON");
-    let all = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"]);
-    config["process"]["capabilities"] = json!({"effective": all, "permitted": all, "bounding": all});
-    config["process"]["args"] = json!(args);
-    if let Some(pid) = pids {
-        config["linux"]["namespaces"][0]["path"] = json!(format!("/proc/{pid}/ns/pid"));
-    }
-    fs::write(path, config.to_string()).expect("config.json");
+    world.edit(id, |config| {
+        let all = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"]);
+        config["process"]["capabilities"] = json!({"effective": all, "permitted": all, "bounding": all});
+        config["process"]["args"] = json!(args);
+        if let Some(pid) = pids {
+            config["linux"]["namespaces"][0]["path"] = json!(format!("/proc/{pid}/ns/pid"));
+        }
+    });
 }
 
 /// The attacker again, which says how it is used and ends with 2: the file is the attacker's own, which it leaves alone.

@@ -61,11 +61,7 @@ fn a_container_that_stops_its_execs_is_killed_and_deleted() {
     let starts: Vec<u32> = (0..EXECS).map(|n| start(&mut client, n)).collect();
     gone("room for an exec", || stopped(&client) < 8);
     // the other container is as ever
-    let _: Empty = client.call("Exec", &Client::exec_order("c2", "x", "-v")).expect("Exec");
-    client.start("c2", "x").expect("Start");
-    let ended: WaitResponse = client.call("Wait", &Client::wait("c2", "x")).expect("Wait");
-    assert_eq!(ended.exit_status, 0);
-    client.delete("c2", "x").expect("Delete");
+    assert_eq!(client.exec_in("c2", &world, "x", "-v"), 0);
     let _: StatsResponse = client.call("Stats", &StatsRequest { id: "c1".into() }).expect("Stats");
     kill(&mut client, "c1", "");
     let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
@@ -81,6 +77,38 @@ fn a_container_that_stops_its_execs_is_killed_and_deleted() {
     client.close_stdin("c2");
     let ended: WaitResponse = client.call("Wait", &Client::wait("c2", "")).expect("Wait");
     assert_eq!(ended.exit_status, 0);
+    client.delete("c2", "").expect("Delete");
+    client.shut_down();
+    world.assert_empty();
+}
+
+#[test]
+fn execs_that_wait_for_a_thread_refuse_no_kill() {
+    let Some((world, mut client, _)) = pod() else { return };
+    client.create(&world, "c2").expect("Create");
+    client.start("c2", "").expect("Start");
+    // 8 have threads, 1,024 wait, and the shim refuses the rest
+    let mut starts = Vec::new();
+    for n in 0..1040 {
+        let exec = format!("e{n}");
+        let _: Empty = client.call("Exec", &Client::exec_order("c1", &exec, "-info")).expect("Exec");
+        starts.push(client.ask("Start", &StartRequest { id: "c1".into(), exec_id: exec }));
+        // it comes after those answers that come at once
+        client.status("c1");
+    }
+    let refused = starts.iter().filter(|start| client.has_answer(**start)).count();
+    assert!(refused > 0, "the shim keeps all");
+    let waiting = client.ask("Wait", &Client::wait("c1", ""));
+    let _: StatsResponse = client.call("Stats", &StatsRequest { id: "c2".into() }).expect("Stats");
+    assert_eq!(client.exec_in("c2", &world, "x", "-v"), 0);
+    kill(&mut client, "c1", "");
+    assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 137);
+    for start in starts {
+        let _ = client.answer::<StartResponse>(start);
+    }
+    client.delete("c1", "").expect("Delete");
+    kill(&mut client, "c2", "");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c2", "")).expect("Wait");
     client.delete("c2", "").expect("Delete");
     client.shut_down();
     world.assert_empty();

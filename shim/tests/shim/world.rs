@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -33,6 +34,10 @@ pub struct World {
     pub program: PathBuf,
     /// Below all cgroups of the containers.
     pub cgroup: String,
+    /// The options of the shim and of its containers, beside their root.
+    pub options: runc::Options,
+    /// More variables in the environment of the shim.
+    pub variables: Vec<(&'static str, String)>,
     pub events: mpsc::Receiver<String>,
 }
 
@@ -61,6 +66,8 @@ pub fn world_without_containerd() -> World {
         bundles,
         program: SHIM.into(),
         cgroup: format!("coracle-shim-{name}"),
+        options: runc::Options::default(),
+        variables: Vec::new(),
         events: mpsc::channel().1,
     };
     world.bundle("c1");
@@ -142,7 +149,22 @@ impl World {
         rustix::fs::mknodat(CWD, self.path(name), FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
     }
 
-    /// Runs an action of the shim.
+    /// Changes the bundle of a container.
+    pub fn edit(&self, id: &str, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = self.bundles.join(id).join("config.json");
+        let text = fs::read(&path).expect("config.json");
+        let mut config = serde_json::from_slice(&text).expect("JSON");
+        change(&mut config);
+        fs::write(path, config.to_string()).expect("config.json");
+    }
+
+    /// Gives the containers a shell, if the host has a static one.
+    pub fn put_shell(&self) -> bool {
+        let there = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        there.is_some_and(|path| fs::copy(path, self.path("rootfs/sh")).is_ok())
+    }
+
+    /// Runs an action of the shim, as containerd does.
     pub fn act(&self, action: &str, input: &[u8]) -> Output {
         let mut child = Command::new(&self.program)
             .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", "c1", action])
@@ -150,6 +172,8 @@ impl World {
             .env("SECRET", SECRET)
             // a test may have a criu of its own
             .env("PATH", format!("{}:{}", self.directory.path().display(), std::env::var("PATH").unwrap_or_default()))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .process_group(0)
             .current_dir(self.bundles.join("c1"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -160,8 +184,8 @@ impl World {
         child.wait_with_output().expect("its end")
     }
 
-    fn options(&self) -> runc::Options {
-        runc::Options { root: self.bundles.join("state").display().to_string(), ..runc::Options::default() }
+    pub fn options(&self) -> runc::Options {
+        runc::Options { root: self.bundles.join("state").display().to_string(), ..self.options.clone() }
     }
 
     /// `start`, as containerd 2.3 calls it.
@@ -244,7 +268,12 @@ impl Client {
         assert!(start.status.success(), "start: {}", String::from_utf8_lossy(&start.stderr));
         let answer = BootstrapResult::decode(&*start.stdout).expect("a BootstrapResult");
         assert_eq!(answer.version, 3);
-        let mut client = Client::connect(Path::new(answer.address.strip_prefix("unix://").expect("a socket")));
+        Client::to(&answer.address)
+    }
+
+    /// Of the shim at that address.
+    pub fn to(address: &str) -> Client {
+        let mut client = Client::connect(Path::new(address.strip_prefix("unix://").expect("a socket")));
         let connected: ConnectResponse = client.call("Connect", &ConnectRequest::default()).expect("Connect");
         client.pid = Pid::from_raw(connected.shim_pid.cast_signed());
         client
@@ -346,9 +375,15 @@ impl Client {
     /// Ends container c1, whose program reads its stdin, deletes it, and ends the shim.
     pub fn end_c1(&mut self) {
         self.close_stdin("c1");
-        let _: WaitResponse = self.call("Wait", &Client::wait("c1", "")).expect("Wait");
+        self.finish_c1();
+    }
+
+    /// Waits for the end of container c1, deletes it, and ends the shim.
+    pub fn finish_c1(&mut self) -> u32 {
+        let ended: WaitResponse = self.call("Wait", &Client::wait("c1", "")).expect("Wait");
         self.delete("c1", "").expect("Delete");
         self.shut_down();
+        ended.exit_status
     }
 
     /// An exec of our program with that argument.
@@ -362,14 +397,18 @@ impl Client {
         }
     }
 
-    /// Runs an exec to its end.
+    /// Runs an exec in c1 to its end.
     pub fn exec(&mut self, world: &World, exec: &str, arg: &str) -> u32 {
-        let order = Client::exec_order("c1", exec, arg);
+        self.exec_in("c1", world, exec, arg)
+    }
+
+    pub fn exec_in(&mut self, id: &str, world: &World, exec: &str, arg: &str) -> u32 {
+        let order = Client::exec_order(id, exec, arg);
         let asked = ExecProcessRequest { stdout: format!("file://{}", world.text(exec)), ..order };
         let _: Empty = self.call("Exec", &asked).expect("Exec");
-        self.start("c1", exec).expect("Start");
-        let ended: WaitResponse = self.call("Wait", &Client::wait("c1", exec)).expect("Wait");
-        assert_eq!(self.delete("c1", exec).expect("Delete").exit_status, ended.exit_status);
+        self.start(id, exec).expect("Start");
+        let ended: WaitResponse = self.call("Wait", &Client::wait(id, exec)).expect("Wait");
+        assert_eq!(self.delete(id, exec).expect("Delete").exit_status, ended.exit_status);
         ended.exit_status
     }
 
