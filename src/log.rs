@@ -1,12 +1,12 @@
 //! Log lines in the form of runc: at the place that --log names, as text or JSON. A failure leaves exactly one record
 //! in a file, because podman reads the whole file as one JSON object. So warnings wait until the command has succeeded.
 
-use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libcontainer::printable::lines;
 use libcontainer::sys::errno::{in_words, words};
@@ -78,7 +78,7 @@ pub struct Log {
     json: bool,
     level: Level,
     /// Warnings for the file, while the command may still fail.
-    held: RefCell<Option<Vec<String>>>,
+    held: Mutex<Option<Vec<String>>>,
 }
 
 /// Writes to standard error. It is not an error if the reader has closed it.
@@ -110,15 +110,19 @@ impl Log {
         let level = if global.debug { Level::Debug } else { named };
         // Debug records must be in order. With them, no program reads the file as one object.
         let holds = matches!(sink, Some(Sink::File(_))) && level < Level::Debug;
-        let held = RefCell::new(holds.then(Vec::new));
+        let held = Mutex::new(holds.then(Vec::new));
         Log { sink, journal, json: global.log_format == "json", level, held }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the failure: one record, and its bare text on standard error, too.
     pub fn error(&self, message: &str) {
         let message = flags::named(message);
         let message = &*lines(&message);
-        for warning in self.held.take().unwrap_or_default() {
+        for warning in self.held().take().unwrap_or_default() {
             say(&format!("coracle: warning: {warning}\n"));
         }
         self.write(self.journal.as_ref(), Level::Error, message);
@@ -143,7 +147,7 @@ impl Log {
         let message = flags::named(message);
         let message = &*lines(&message);
         self.write(self.journal.as_ref(), Level::Warning, message);
-        match (&mut *self.held.borrow_mut(), &self.sink) {
+        match (&mut *self.held(), &self.sink) {
             (Some(held), _) => held.push(message.to_owned()),
             (None, None) if self.level < Level::Debug && !self.json => say(&format!("coracle: warning: {message}\n")),
             (None, sink) => self.record(sink.as_ref(), Level::Warning, message),
@@ -152,7 +156,7 @@ impl Log {
 
     /// The command can no longer fail. Warnings go into the file, from now on at once.
     pub fn worked(&self) {
-        for warning in self.held.take().unwrap_or_default() {
+        for warning in self.held().take().unwrap_or_default() {
             self.write(self.sink.as_ref(), Level::Warning, &warning);
         }
     }

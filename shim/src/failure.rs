@@ -38,6 +38,7 @@ pub fn of_runtime(what: &str, error: &libcontainer::Error) -> Status {
     let code = match error.kind() {
         Kind::Exists => Code::AlreadyExists,
         Kind::NotFound => Code::NotFound,
+        Kind::InvalidArgument => Code::InvalidArgument,
         _ => Code::Unknown,
     };
     failure(code, format_args!("{what}: {error}"))

@@ -52,6 +52,9 @@ pub enum Kind {
     NotFound,
     /// The container's state does not allow the operation.
     State(Status),
+    /// An argument of the call has a value that is never valid, whatever the state of the host: an id, a root, a signal, a
+    /// capability.
+    InvalidArgument,
     /// config.json, a process object or a resources object has mistakes. This lists all of them, each with its place.
     Config(Faults),
     /// A step of the new process failed before the program began.

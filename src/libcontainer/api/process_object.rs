@@ -6,7 +6,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use super::console::Console;
 use crate::config::{self, At, Config, Faults, Warning};
-use crate::error::{Result, bail, error};
+use crate::error::{Kind, Result, bail, error};
 use crate::plan::capabilities;
 
 /// A process object of the specification (config.md#process), for another process.
@@ -154,7 +154,7 @@ impl<'a> Object<'a> {
 pub(super) fn capability(name: &str) -> Result<Capability> {
     match capabilities::by_name(name) {
         Some(_) => Ok(serde_json::from_value(name.into())?),
-        None => bail!("{}", capabilities::unknown(name)),
+        None => bail!(Kind::InvalidArgument => "{}", capabilities::unknown(name)),
     }
 }
 

@@ -130,10 +130,10 @@ impl Ready<'_> {
 #[derive(Default)]
 pub(super) struct Observer<'a>(Option<Callback<'a>>);
 
-type Callback<'a> = Box<dyn FnMut(Progress<'_>) -> Result<()> + 'a>;
+type Callback<'a> = Box<dyn FnMut(Progress<'_>) -> Result<()> + Send + 'a>;
 
 impl<'a> Observer<'a> {
-    pub(super) fn new(callback: impl FnMut(Progress<'_>) -> Result<()> + 'a) -> Observer<'a> {
+    pub(super) fn new(callback: impl FnMut(Progress<'_>) -> Result<()> + Send + 'a) -> Observer<'a> {
         Observer(Some(Box::new(callback)))
     }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::console::Console;
 use super::progress::Observer;
 use super::protection::Protection;
-use crate::error::{Result, bail};
+use crate::error::{Kind, Result, bail};
 use crate::launch::{Streams, Times};
 use crate::plan::{Flags, Terminal};
 use crate::sys::errno::words;
@@ -39,7 +39,7 @@ impl Settings<'_> {
     ) -> Result<Option<OwnedFd>> {
         let socket = self.console.take().map(Console::socket);
         if socket.is_some() && process.is_none_or(|process| process.terminal() != Some(true)) {
-            bail!("a console is set, but process.terminal is not true");
+            bail!(Kind::InvalidArgument => "a console is set, but process.terminal is not true");
         }
         flags.terminal = if socket.is_some() { Terminal::Sent } else { Terminal::None };
         flags.death_signal = self.death_signal;
@@ -48,12 +48,12 @@ impl Settings<'_> {
         for number in 3..flags.extra_fds.saturating_add(3) {
             if !is_handed_down(number) {
                 let count = flags.extra_fds;
-                bail!("unable to stat preserved-fd {number} (of {count}): {}", words(Errno::BADF));
+                bail!(Kind::InvalidArgument => "unable to stat preserved-fd {number} (of {count}): {}", words(Errno::BADF));
             }
         }
         let given = u32::try_from(self.streams.more.len())?;
         if given > 0 && flags.extra_fds > 0 {
-            bail!("descriptors are given and kept by number: only one of both is possible");
+            bail!(Kind::InvalidArgument => "descriptors are given and kept by number: only one of both is possible");
         }
         flags.extra_fds += given;
         Ok(socket)
@@ -94,7 +94,7 @@ macro_rules! settings_of_all {
         }
 
         /// Calls `callback` with the progress. If it returns an error, everything is undone, and the error is returned.
-        pub fn on_progress(mut self, callback: impl FnMut(crate::api::Progress<'_>) -> Result<()> + 'a) -> Self {
+        pub fn on_progress(mut self, callback: impl FnMut(crate::api::Progress<'_>) -> Result<()> + Send + 'a) -> Self {
             self.settings.observer = crate::api::progress::Observer::new(callback);
             self
         }

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::container::Container;
-use crate::error::{Result, error};
+use crate::error::{Kind, Result, error};
 
 /// The annotation of an image with the signal that stops its program.
 pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
@@ -22,7 +22,7 @@ impl Container {
 /// # Errors
 /// The name is unknown.
 pub fn signal_by_name(text: &str) -> Result<i32> {
-    let unknown = || error!("unknown signal {text:?}");
+    let unknown = || error!(Kind::InvalidArgument => "unknown signal {text:?}");
     if let Ok(number) = text.parse::<i32>() {
         return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }

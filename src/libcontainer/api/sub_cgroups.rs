@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::error::{Result, bail, error};
+use crate::error::{Kind, Result, bail, error};
 use crate::host::{Cgroups, cgroups::Hierarchy};
 
 /// The values of `--cgroup`, by the keys of `paths`: one PATH for all of them, or CONTROLLER[,CONTROLLER...]:PATH for
@@ -32,12 +32,13 @@ pub(super) fn sub_cgroups<'a>(
             return Ok(paths.keys().map(|key| (key.clone(), path)).collect());
         };
         for controller in controllers.split(',') {
-            let key = key_of(controller, paths, cgroups)
-                .ok_or_else(|| error!("Exec::sub_cgroups {word:?}: unknown controller {controller:?}"))?;
+            let key = key_of(controller, paths, cgroups).ok_or_else(
+                || error!(Kind::InvalidArgument => "Exec::sub_cgroups {word:?}: unknown controller {controller:?}"),
+            )?;
             // Controllers that are mounted together have one cgroup.
             let other = below.insert(key, path).is_some_and(|other| other != path);
             if other || named.contains(&controller) {
-                bail!("Exec::sub_cgroups {word:?}: the cgroup of the controller {controller:?} is named twice");
+                bail!(Kind::InvalidArgument => "Exec::sub_cgroups {word:?}: the cgroup of the controller {controller:?} is named twice");
             }
             named.push(controller);
         }

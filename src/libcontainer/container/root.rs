@@ -38,7 +38,7 @@ const LONGEST_ID: usize = 255;
 /// Checks an id: it must be a file name that needs no quoting.
 ///
 /// # Errors
-/// `invalid container ID format`, with the id.
+/// `InvalidArgument`: `invalid container ID format`, with the id.
 pub fn check_id(id: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     let why = match id {
@@ -51,15 +51,15 @@ pub fn check_id(id: &str) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    bail!("invalid container ID format: {why}")
+    bail!(Kind::InvalidArgument => "invalid container ID format: {why}")
 }
 
 impl Root {
     /// The directory at `path`, which may be missing.
     ///
     /// # Errors
-    /// `path` is `/` or empty: everything below it would be a container. Or it is relative, and the current directory
-    /// was removed.
+    /// `InvalidArgument`: `path` is `/` or empty, and everything below it would be a container. Another kind: it is relative, and
+    /// the current directory was removed.
     pub fn open(path: impl AsRef<Path>) -> Result<Root> {
         let path = match std::path::absolute(path.as_ref()) {
             Err(error) if error.kind() != ErrorKind::InvalidInput => {
@@ -70,7 +70,7 @@ impl Root {
         };
         // Also "/..", which is the same.
         if !path.components().any(|part| matches!(part, Component::Normal(_))) {
-            bail!("Root::open: must not be /");
+            bail!(Kind::InvalidArgument => "Root::open: must not be /");
         }
         Ok(Root { path, environment: Environment::default() })
     }
@@ -117,7 +117,7 @@ impl Root {
     /// Reserves `id` for a new container.
     ///
     /// # Errors
-    /// An invalid id, an id in use, or the kernel's error.
+    /// `InvalidArgument` for an invalid id, `Exists` for an id in use, or the kernel's error.
     pub(crate) fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
         let pid = i32::try_from(std::process::id())?;
@@ -199,12 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn a_root_is_not_the_root_directory() {
+        for path in ["/", "", "/..", "//./"] {
+            assert_eq!(*Root::open(path).unwrap_err().kind(), Kind::InvalidArgument, "{path}");
+        }
+    }
+
+    #[test]
     fn an_id_is_a_plain_name() {
         for good in ["a", "A-b_c.d+e", "0", "...", "-x"] {
             assert!(check_id(good).is_ok(), "{good}");
         }
         for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n", "a:b"] {
-            assert!(check_id(bad).unwrap_err().to_string().contains("invalid container ID format"), "{bad}");
+            let error = check_id(bad).unwrap_err();
+            assert!(error.to_string().contains("invalid container ID format"), "{bad}");
+            assert_eq!(*error.kind(), Kind::InvalidArgument);
         }
     }
 }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use common::{BUSYBOX, bundle, may_run, state};
-use libcontainer::{Bundle, Container, Error, Events, Force, Process, ProcessObject, Root, Stats, Status, Update};
+use libcontainer::{
+    Bundle, Container, Create, Error, Events, Exec, Force, Process, ProcessObject, Root, Stats, Status, Update,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Ends a child of ours that uses the heap.
@@ -34,11 +36,17 @@ fn is_busy(done: &AtomicBool, shared: &Mutex<Vec<String>>, log: &Mutex<std::fs::
     }
 }
 
-/// A program with many threads keeps a bundle, passes an update to a worker, and tells each waiting caller the same error.
+/// A program with many threads keeps a bundle, passes an update or a prepared process to a worker, and tells each waiting caller the
+/// same error.
 #[test]
 fn values_go_from_thread_to_thread() {
     fn shared<T: std::fmt::Debug + Send + Sync>() {}
     fn copied<T: Clone + Send + Sync>() {}
+    fn sent<T: std::fmt::Debug + Send>() {}
+    sent::<Create<'static>>();
+    sent::<Exec<'static>>();
+    #[cfg(feature = "checkpoint")]
+    sent::<libcontainer::RestoreFrom<'static>>();
     shared::<Container>();
     shared::<Events>();
     shared::<Process>();
