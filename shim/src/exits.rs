@@ -58,7 +58,7 @@ impl Shim {
         let Some(container) = self.containers.get_mut(&whose.container) else { return };
         container.ended = Some(exit);
         // its end is reported after theirs, and another container may have stopped them
-        container.execs.values().filter_map(|exec| exec.stop.as_ref()).for_each(Stop::ask);
+        container.execs.values().filter_map(|exec| exec.stop.as_ref()).for_each(Stop::interrupt);
         container.freezing = Freezing::No;
         if container.own_pids {
             return self.tell_of_init(&whose.container);

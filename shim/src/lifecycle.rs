@@ -299,7 +299,7 @@ impl Shim {
             self.adopt(&whose, made, streams, Stage::Running);
         });
         let Some(process) = self.process_of(&whose) else { return self.started(reply, id, restored) };
-        let is_killed = process.stop.take().is_some_and(|stop| stop.is_asked());
+        let is_killed = process.stop.take().is_some_and(|stop| stop.is_interrupted());
         match &process.made {
             // it runs since just before the kill
             Some((made, _)) if is_killed => drop(made.kill(9)),
@@ -321,7 +321,7 @@ impl Shim {
                 let pid = made.process.pid().cast_unsigned();
                 self.adopt(&whose, made, streams, Stage::Running);
                 if let Some(process) = self.process_of(&whose)
-                    && process.stop.take().is_some_and(|stop| stop.is_asked())
+                    && process.stop.take().is_some_and(|stop| stop.is_interrupted())
                     && let Some((made, _)) = &process.made
                 {
                     // its program has begun just before the kill
@@ -340,7 +340,7 @@ impl Shim {
     pub(crate) fn delete(&mut self, reply: Reply, asked: DeleteRequest) -> Answer<()> {
         if let Some(creation) = self.creating.get_mut(&asked.id).filter(|_| asked.exec_id.is_empty()) {
             // containerd asks for this when a creation takes too long
-            creation.stop.ask();
+            creation.stop.interrupt();
             creation.deletions.push(reply);
             return Ok(());
         }

@@ -170,7 +170,7 @@ impl Shim {
         if signal == 9
             && let Some(creation) = self.creating.get(&asked.id).filter(|_| asked.exec_id.is_empty())
         {
-            creation.stop.ask();
+            creation.stop.interrupt();
             self.answer(reply, Ok(Vec::new()));
             return Ok(());
         }
@@ -185,7 +185,7 @@ impl Shim {
             && process.made.is_none()
             && let Some(stop) = process.stop.as_ref().filter(|_| process.stage == Stage::Starting)
         {
-            stop.ask();
+            stop.interrupt();
             self.answer(reply, Ok(Vec::new()));
             return Ok(());
         }

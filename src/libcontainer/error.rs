@@ -181,7 +181,7 @@ impl From<std::io::Error> for Error {
         let stopped = error.get_ref().and_then(|inner| inner.downcast_ref::<Interrupted>());
         let kind = match (stopped, error.raw_os_error()) {
             (Some(Interrupted::Signal(signal)), _) => Kind::Interrupted(*signal),
-            (Some(Interrupted::Asked), _) => Kind::Interrupted(libc::SIGKILL),
+            (Some(Interrupted::Stop), _) => Kind::Interrupted(libc::SIGKILL),
             (_, Some(errno)) => Kind::Os(errno),
             (_, None) => Kind::Other,
         };
@@ -205,7 +205,7 @@ impl From<Interrupted> for Error {
     fn from(stopped: Interrupted) -> Error {
         let kind = match &stopped {
             Interrupted::Signal(signal) => Kind::Interrupted(*signal),
-            Interrupted::Asked => Kind::Interrupted(libc::SIGKILL),
+            Interrupted::Stop => Kind::Interrupted(libc::SIGKILL),
             Interrupted::Errno(errno) => Kind::Os(errno.raw_os_error()),
         };
         Error::of(kind, stopped)

@@ -7,16 +7,16 @@ use crate::container::Record;
 use crate::host::cgroups::Cgroups;
 
 /// A function that accepts any bytes.
-pub type Target = fn(&[u8]);
+pub type Reader = fn(&[u8]);
 
 /// All functions, by the names of their seeds in fuzz/seeds.
-pub const ALL: [(&str, Target); 6] = [
+pub const ALL: [(&str, Reader); 6] = [
     ("record", record),
     ("hierarchies", hierarchies),
     ("statistics", statistics),
     #[cfg(feature = "systemd")]
-    ("bus", crate::cgroup::bus_hears),
-    ("netlink", crate::launch::netlink_hears),
+    ("bus", crate::cgroup::bus_reads),
+    ("netlink", crate::launch::netlink_reads),
     ("passwd", passwd),
 ];
 
@@ -24,7 +24,7 @@ pub const ALL: [(&str, Target); 6] = [
 ///
 /// # Panics
 /// If no function has this name.
-pub fn target(name: &str) -> Target {
+pub fn target(name: &str) -> Reader {
     let target = ALL.iter().find(|(known, _)| *known == name);
     target.unwrap_or_else(|| panic!("{name}: not a target")).1
 }

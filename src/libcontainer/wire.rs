@@ -279,9 +279,9 @@ impl Up {
     pub fn encode(&self) -> [u8; UP_SIZE] {
         let mut packet = [0; UP_SIZE];
         match self {
-            Up::Request(ask) => {
+            Up::Request(request) => {
                 packet[0] = 1;
-                packet[1..6].copy_from_slice(&ask.code());
+                packet[1..6].copy_from_slice(&request.code());
             }
             Up::Ready => packet[0] = 3,
             Up::Failed(failure) => {

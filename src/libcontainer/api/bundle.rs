@@ -99,9 +99,9 @@ impl Bundle {
     /// Whether its config has a security label. Only then is the host examined for labels.
     fn labels(&self) -> Labels {
         let process = self.config.spec.process().as_ref();
-        let asked = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
+        let requested = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
             || self.config.spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
-        if asked { Labels::Given } else { Labels::None }
+        if requested { Labels::Given } else { Labels::None }
     }
 
     fn host(&self, flags: &Flags) -> Result<Host> {
@@ -139,9 +139,9 @@ impl Bundle {
                 _ => return Err(error),
             },
         };
-        seen::look(&self.config.spec, &self.directory, &mut faults);
+        seen::check(&self.config.spec, &self.directory, &mut faults);
         warnings.extend(seen::form_of_systemd(&self.config.spec));
-        warnings.extend(foreseen::look(&self.config.spec, &self.directory));
+        warnings.extend(foreseen::warnings(&self.config.spec, &self.directory));
         Ok(faults.into_result(warnings)?)
     }
 
@@ -243,8 +243,8 @@ impl Bundle {
 
 /// The version of Landlock that the kernel has, if the config asks for Landlock.
 pub(super) fn landlock_abi(config: &Config) -> u32 {
-    let asked = config.spec.annotations().as_ref().is_some_and(|all| all.contains_key(LANDLOCK));
-    if asked { crate::sys::landlock::abi() } else { 0 }
+    let requested = config.spec.annotations().as_ref().is_some_and(|all| all.contains_key(LANDLOCK));
+    if requested { crate::sys::landlock::abi() } else { 0 }
 }
 
 /// The path to which `path` leads after its links, as far as they exist. For a namespace this is its name, `net:[4026531840]`.

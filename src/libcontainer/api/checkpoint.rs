@@ -27,20 +27,20 @@ use crate::plan::{Flags, Plan};
 #[must_use]
 pub struct Dump {
     container: Container,
-    asked: Checkpoint,
+    requested: Checkpoint,
 }
 
 impl Container {
     /// A checkpoint of it, which becomes these images.
     pub fn checkpoint(self, images: Images) -> Dump {
-        let asked = Checkpoint {
+        let requested = Checkpoint {
             imaging: images,
             parent: None,
             afterwards: Afterwards::default(),
             page_server: None,
             status: None,
         };
-        Dump { container: self, asked }
+        Dump { container: self, requested }
     }
 
     /// Its plan, with the current facts about the host.
@@ -60,26 +60,26 @@ impl Container {
 impl Dump {
     /// What happens to the container after the checkpoint. By default, it is deleted.
     pub fn afterwards(mut self, afterwards: Afterwards) -> Self {
-        self.asked.afterwards = afterwards;
+        self.requested.afterwards = afterwards;
         self
     }
 
     /// The directory of an earlier pre-dump, relative to the directory of the images: pages that have not changed since
     /// are not dumped again.
     pub fn parent(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.asked.parent = Some(directory.into());
+        self.requested.parent = Some(directory.into());
         self
     }
 
     /// The page server of CRIU that receives the memory, instead of the images.
     pub fn page_server(mut self, address: impl Into<String>, port: u16) -> Self {
-        self.asked.page_server = Some((address.into(), port));
+        self.requested.page_server = Some((address.into(), port));
         self
     }
 
     /// With `Allow::LazyPages`: CRIU writes a byte of 0 to it when the memory can be fetched. It is then closed.
     pub fn status(mut self, fd: OwnedFd) -> Self {
-        self.asked.status = Some(fd);
+        self.requested.status = Some(fd);
         self
     }
 
@@ -88,8 +88,8 @@ impl Dump {
     /// # Errors
     /// `State` if the container does not run; or CRIU's failure. The container then runs as before.
     pub fn make(mut self) -> Result<Vec<Error>> {
-        self.asked.imaging = self.asked.imaging.absolute()?;
+        self.requested.imaging = self.requested.imaging.absolute()?;
         let plan = self.container.plan()?;
-        self.asked.make(self.container, &plan).context("checkpoint")
+        self.requested.make(self.container, &plan).context("checkpoint")
     }
 }

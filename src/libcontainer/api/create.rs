@@ -120,7 +120,7 @@ impl<'a> Create<'a> {
             streams: settings.streams,
             times: settings.times,
             pid_file: settings.pid_file.as_deref().map(absolute).transpose()?,
-            protected: settings.protection.made()?,
+            protected: settings.protection.carry_out()?,
             creator,
         };
         let made = new.make().context(NOT_STARTED)?;

@@ -126,21 +126,21 @@ impl<'a> Exec<'a> {
         let mut flags = flags(container);
         let mut settings = self.settings;
         let terminal = settings.decide(Some(&process), &mut flags)?;
-        let asked = Given { config: &config, host: &host, flags: &flags };
+        let given = Given { config: &config, host: &host, flags: &flags };
         let thread = container.thread()?;
         let kinds = kinds(container, thread, &config)?;
         let joined_by = Joined { pid: thread.tid, kinds };
         let joining = Joining { process: &process, at: &At::new("process"), container: joined_by };
-        let mut plan = Explanation(plan::exec(&asked, &joining).map_err(|faults| self.object.own(faults))?);
+        let mut plan = Explanation(plan::exec(&given, &joining).map_err(|faults| self.object.in_its_document(faults))?);
         plan.0.warnings.extend_from_slice(self.object.warnings());
         settings.observer.planned(&plan)?;
         let cgroup = cgroup(container, self.sub_cgroups, &host)?;
         let mut opened = open_all_of(container, thread, &plan.0, terminal)?;
-        opened.give(settings.streams);
+        opened.set_streams(settings.streams);
         opened.keep_times(settings.times);
         let annotations = container.record().annotations();
         let identity = Identity::of_joined(container, &annotations);
-        let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.made()?)?;
+        let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.carry_out()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
         // ORDER: after it has joined them: the container may have changed to others in between.
         must_be_in_its_own(container, kinds, ready.pid())

@@ -17,7 +17,7 @@ use crate::plan::values::inside;
 const LITTLE_MEMORY: i64 = 1 << 20;
 
 /// Notes about what the host has not now.
-pub(super) fn look(spec: &Spec, directory: &Path) -> Vec<Warning> {
+pub(super) fn warnings(spec: &Spec, directory: &Path) -> Vec<Warning> {
     let mut notes = Vec::new();
     file_systems(spec, &mut notes);
     if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
@@ -29,7 +29,7 @@ pub(super) fn look(spec: &Spec, directory: &Path) -> Vec<Warning> {
     notes
 }
 
-fn note(notes: &mut Vec<Warning>, at: At, said: String) {
+fn warn(notes: &mut Vec<Warning>, at: At, said: String) {
     notes.push(Warning { at, said });
 }
 
@@ -46,7 +46,7 @@ fn file_systems(spec: &Spec, notes: &mut Vec<Warning>) {
         }
         let name = fstype.split('.').next().unwrap_or_default();
         if known.lines().all(|line| line.split_whitespace().next_back() != Some(name)) {
-            note(notes, at.key("type"), format!("this kernel has no file system {fstype:?} now (/proc/filesystems)"));
+            warn(notes, at.key("type"), format!("this kernel has no file system {fstype:?} now (/proc/filesystems)"));
         }
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn controllers<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<Wa
     for write in writes.filter(|write| write.controller.is_empty()) {
         let controller = write.file.split('.').next().unwrap_or_default();
         if controller != "cgroup" && there.split_whitespace().all(|one| one != controller) {
-            note(&mut notes, write.at.clone(), format!("this host has no cgroup controller {controller:?} now"));
+            warn(&mut notes, write.at.clone(), format!("this host has no cgroup controller {controller:?} now"));
         }
     }
     notes
@@ -68,14 +68,14 @@ pub(super) fn controllers<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<Wa
 /// Engines make such containers, and join them with `exec`.
 fn nothing_to_run(spec: &Spec, notes: &mut Vec<Warning>) {
     if spec.process().is_none() {
-        note(notes, At::new("process"), "is not set: create makes the container, and start fails".to_owned());
+        warn(notes, At::new("process"), "is not set: create makes the container, and start fails".to_owned());
     }
     let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     for (n, device) in devices.iter().enumerate() {
         let none = device.major() == 0 && device.minor() == 0;
         if none && device.typ() != oci_spec::runtime::LinuxDeviceType::P {
             let said = "major and minor are not set, or 0: no device has these numbers".to_owned();
-            note(notes, At::new("linux.devices").index(n), said);
+            warn(notes, At::new("linux.devices").index(n), said);
         }
     }
 }
@@ -85,21 +85,21 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
     let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
     if let Some(limit) = memory.filter(|limit| (1..LITTLE_MEMORY).contains(limit)) {
         let said = format!("{limit} bytes are too few for a program to begin: it is in bytes");
-        note(notes, at.key("memory").key("limit"), said);
+        warn(notes, at.key("memory").key("limit"), said);
     }
     let cpu = resources.cpu().as_ref();
     let lists = [
         ("cpus", cpu.and_then(|cpu| cpu.cpus().as_deref()), "/sys/devices/system/cpu/online", "CPUs"),
         ("mems", cpu.and_then(|cpu| cpu.mems().as_deref()), "/sys/devices/system/node/online", "memory nodes"),
     ];
-    for (name, asked, file, what) in lists {
-        let (Some(asked), Ok(there)) = (asked, fs::read_to_string(file)) else { continue };
+    for (name, requested, file, what) in lists {
+        let (Some(requested), Ok(there)) = (requested, fs::read_to_string(file)) else { continue };
         let there = there.trim();
-        let listed = asked;
-        if let (Some(asked), Some(has)) = (numbers(asked), numbers(there))
-            && asked.iter().any(|number| !has.contains(number))
+        let listed = requested;
+        if let (Some(requested), Some(has)) = (numbers(requested), numbers(there))
+            && requested.iter().any(|number| !has.contains(number))
         {
-            note(notes, at.key("cpu").key(name), format!("{listed:?}: this host has the {what} {there}"));
+            warn(notes, at.key("cpu").key(name), format!("{listed:?}: this host has the {what} {there}"));
         }
     }
     let sizes = crate::cgroup::page_sizes();
@@ -108,7 +108,7 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
             let place = at.key("hugepageLimits").index(n).key("pageSize");
             let has =
                 if sizes.is_empty() { "no huge pages".to_owned() } else { format!("pages of {}", sizes.join(", ")) };
-            note(notes, place, format!("{:?}: this host has {has}", limit.page_size()));
+            warn(notes, place, format!("{:?}: this host has {has}", limit.page_size()));
         }
     }
 }
@@ -135,7 +135,7 @@ fn devices(spec: &Spec, notes: &mut Vec<Warning>) {
     for name in names.into_iter().filter(|name| !name.is_empty() && !name.contains('/')) {
         let there = Path::new("/sys/class/net").join(name);
         if there.parent().is_some_and(Path::is_dir) && !there.exists() {
-            note(
+            warn(
                 notes,
                 At::new("linux.netDevices").key(name),
                 "this host has no such network interface now".to_owned(),
@@ -168,7 +168,7 @@ fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
         true => format!("{name:?} is not in the root file system"),
         false => format!("{name:?} is in no directory of PATH in the root file system"),
     };
-    note(notes, at, said);
+    warn(notes, at, said);
 }
 
 /// The paths that execvp(3) tries.

@@ -83,7 +83,7 @@ impl<'a> Object<'a> {
     }
 
     /// The mistakes that a plan found. Those of the process are in its own document, and the others in config.json.
-    pub(super) fn own(&self, faults: Faults) -> Faults {
+    pub(super) fn in_its_document(&self, faults: Faults) -> Faults {
         match self.whole {
             Some(object) => faults.in_document(&object.name, At::new("process")),
             None => faults,

@@ -17,13 +17,13 @@ use crate::plan::explain::Line;
 ///
 /// # fn main() -> libcontainer::Result<()> {
 /// let bundle = Bundle::read("/bundles/box")?;
-/// let told = |progress: Progress<'_>| {
+/// let print = |progress: Progress<'_>| {
 ///     if let Progress::Warning(warning) = progress {
 ///         eprintln!("{warning}");
 ///     }
 ///     Ok(())
 /// };
-/// Root::open("/run/coracle")?.create("box", &bundle).on_progress(told).create()?;
+/// Root::open("/run/coracle")?.create("box", &bundle).on_progress(print).create()?;
 /// # Ok(())
 /// # }
 /// ```

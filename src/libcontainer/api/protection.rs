@@ -30,7 +30,7 @@ pub enum Protection {
 }
 
 impl Protection {
-    pub(super) fn made(self) -> Result<Protected> {
+    pub(super) fn carry_out(self) -> Result<Protected> {
         match self {
             Protection::InChild => Protected::in_child(),
             Protection::Caller => Ok(Protected::by_caller()),

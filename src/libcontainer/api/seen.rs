@@ -22,7 +22,7 @@ struct Seen<'a> {
 }
 
 /// Adds the mistakes that a look at the host shows. Places that have one already are left alone.
-pub(super) fn look(spec: &Spec, directory: &Path, faults: &mut Faults) {
+pub(super) fn check(spec: &Spec, directory: &Path, faults: &mut Faults) {
     let mut seen = Seen { directory, faults };
     seen.root(spec);
     seen.sources(spec);

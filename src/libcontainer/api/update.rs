@@ -133,18 +133,18 @@ impl Container {
     ///
     /// # Errors
     /// `State` if it has stopped; `Config`; or the property, the file, and the kernel's error.
-    pub fn update(&mut self, asked: &Update<'_>) -> Result<Vec<Warning>> {
-        let schemata = asked.lines(self)?;
+    pub fn update(&mut self, requested: &Update<'_>) -> Result<Vec<Warning>> {
+        let schemata = requested.lines(self)?;
         let lock = self.lock()?;
         if self.status()? == Status::Stopped {
             bail!(Kind::State(Status::Stopped) => "container not running");
         }
         let host = Host::probe(Labels::None)?;
-        let planned = update::update(&self.resources()?, &asked.resources, &host.cgroups);
+        let planned = update::update(&self.resources()?, &requested.resources, &host.cgroups);
         let Planned { resources, mut writes, kept, devices, warnings: more } =
-            planned.map_err(|faults| asked.faults(faults))?;
-        let mut warnings: Vec<_> = asked.warnings.iter().cloned().chain(more).collect();
-        warnings.iter_mut().for_each(|warning| warning.at = asked.place(&warning.at));
+            planned.map_err(|faults| requested.faults(faults))?;
+        let mut warnings: Vec<_> = requested.warnings.iter().cloned().chain(more).collect();
+        warnings.iter_mut().for_each(|warning| warning.at = requested.place(&warning.at));
         let cgroup = self.cgroup().with_controllers(&host.cgroups);
         // A reload of systemd may have changed them since.
         let again = |write: &Write| cgroup.unit().is_some() && REWRITTEN.contains(&write.file.as_str());
@@ -152,7 +152,7 @@ impl Container {
         if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
             bail!("this container has no cgroup: it cannot have limits");
         }
-        writes.iter_mut().for_each(|write| write.at = asked.place(&write.at));
+        writes.iter_mut().for_each(|write| write.at = requested.place(&write.at));
         let group = &self.record().intel_rdt_path;
         let group = (!schemata.is_empty()).then(|| change(group, &schemata, &Kernel)).transpose()?;
         let group_back = || group.iter().try_for_each(|changed| changed.undo(&Kernel));
@@ -162,20 +162,20 @@ impl Container {
         let not_written =
             |error: &Error| Warning { at: At::new("linux.resources"), said: format!("not as it was: {error}") };
         warnings.extend(changed.warnings.iter().map(not_written));
-        self.note_limits(asked, resources);
+        self.note_limits(requested, resources);
         self.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?;
         Ok(warnings)
     }
 
     /// The limits that apply from now on.
-    fn note_limits(&mut self, asked: &Update<'_>, resources: Value) {
+    fn note_limits(&mut self, requested: &Update<'_>, resources: Value) {
         let record = self.record_mut();
         record.resources_in_force = Some(resources);
         if let Some(rdt) = &mut record.config.intel_rdt {
-            if let Some(text) = &asked.schemata.l3_cache {
+            if let Some(text) = &requested.schemata.l3_cache {
                 text.clone_into(&mut rdt.l3_cache_schema);
             }
-            if let Some(text) = &asked.schemata.bandwidth {
+            if let Some(text) = &requested.schemata.bandwidth {
                 text.clone_into(&mut rdt.mem_bw_schema);
             }
         }

@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::files::{put, word};
+use super::files::put;
 use super::{Cgroup, NEEDS_PERMISSION, make, owner};
 use crate::error::{Context, Result, error};
 use crate::plan::resources::{Delegated, Placement, Write};
+use crate::sys::errno::in_words;
 
 impl Cgroup {
     /// systemd has put process `pid` into the directory of the unit. If the container's directory is below it, moves the
@@ -18,7 +19,7 @@ impl Cgroup {
     pub fn enter_below_unit(&self, placement: &Placement, writes: &[Write], pid: i32) -> Result<()> {
         for place in placement.places.iter().filter(|place| place.unit.is_some()) {
             let Some(directory) = self.paths.get(&place.key) else { continue };
-            let failed = |error| error!("linux.cgroupsPath: set up {}: {}", directory.display(), word(&error));
+            let failed = |error| error!("linux.cgroupsPath: set up {}: {}", directory.display(), in_words(&error));
             // systemd removes empty directories if it first had to stop an older unit of this name.
             fs::create_dir_all(directory).map_err(failed)?;
             if place.controllers.iter().any(|controller| controller == "cpuset") {
@@ -40,10 +41,10 @@ impl Cgroup {
         let at = &delegated.owner.at;
         let own = self.unified().ok_or_else(|| error!("{at}: {NEEDS_PERMISSION}"))?;
         let below = own.join(&delegated.below);
-        fs::create_dir_all(&below).map_err(|error| error!("{at}: mkdir {}: {}", below.display(), word(&error)))?;
+        fs::create_dir_all(&below).map_err(|error| error!("{at}: mkdir {}: {}", below.display(), in_words(&error)))?;
         let file = below.join("cgroup.procs");
         put(&file, &pid.to_string())
-            .map_err(|error| error!("{at}: write {pid} to {}: {}", file.display(), word(&error)))?;
+            .map_err(|error| error!("{at}: write {pid} to {}: {}", file.display(), in_words(&error)))?;
         // ORDER: after the process has left the cgroups above (cgroups(7), "no internal processes" rule).
         let above: Vec<_> = below.ancestors().skip(1).take_while(|above| above.starts_with(own)).collect();
         let above: Vec<_> = above.into_iter().rev().map(Path::to_path_buf).collect();

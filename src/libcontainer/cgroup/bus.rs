@@ -114,7 +114,7 @@ impl Bus {
                     }
                 }
                 Err(error) => {
-                    let word = super::files::word(&error);
+                    let word = in_words(&error);
                     let error = Error::from(error);
                     if matches!(error.kind(), Kind::Interrupted(_)) {
                         return Err(error);
@@ -164,7 +164,7 @@ impl Bus {
 
     fn call_and_wait<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<()> {
         let serial = self.call(who, method, body)?;
-        match self.answer(serial)? {
+        match self.reply(serial)? {
             BusReply::Done(_) => Ok(()),
             BusReply::Refused(name, text) => bail!(Kind::Systemd => "{}: {name}: {text}", method.name),
         }
@@ -201,7 +201,7 @@ impl Bus {
     ///
     /// # Errors
     /// An error of the socket, or the deadline.
-    pub(super) fn answer(&mut self, serial: u32) -> Result<BusReply> {
+    pub(super) fn reply(&mut self, serial: u32) -> Result<BusReply> {
         loop {
             let message = self.next()?;
             if message.reply_to == serial {
@@ -321,7 +321,7 @@ impl BusMessage {
     }
 
     /// The serial of the call that it answers.
-    pub(super) fn answers(self, serial: u32) -> Result<BusReply, BusMessage> {
+    pub(super) fn reply_to(self, serial: u32) -> Result<BusReply, BusMessage> {
         let is = matches!(self.kind, REPLY | ERROR) && self.reply_to == serial;
         if is { Ok(self.into_answer()) } else { Err(self) }
     }
@@ -340,7 +340,7 @@ impl BusMessage {
 
 /// A systemd that sends `bytes` and closes the connection: for fuzz/.
 #[cfg(any(test, fuzzing))]
-pub fn hears(bytes: &[u8]) {
+pub fn read_bytes(bytes: &[u8]) {
     let Ok((stream, mut other)) = UnixStream::pair() else { return };
     // Bytes that do not fit into the socket do not matter.
     let _ = other.set_nonblocking(true).and_then(|()| other.write(bytes).map(drop));
@@ -349,7 +349,7 @@ pub fn hears(bytes: &[u8]) {
     let mut bus = Bus { stream, deadline, serial: 1, daemon: Daemon::None };
     while let Ok(message) = bus.next() {
         let _ = (message.body::<String>(), message.body::<zbus::OwnedObjectPath>(), message.body::<(u32, String)>());
-        let _ = message.answers(1).map(|answer| matches!(answer, BusReply::Refused(..)));
+        let _ = message.reply_to(1).map(|answer| matches!(answer, BusReply::Refused(..)));
     }
 }
 
@@ -423,7 +423,7 @@ mod tests {
         let mut bus = Bus::connect(&[path], time).unwrap();
         let method = Method { path: "/", interface: "a.b", name: "C" };
         let serial = bus.call("a.b", method, &"text").unwrap();
-        let said = bus.answer(serial).unwrap_err().to_string();
+        let said = bus.reply(serial).unwrap_err().to_string();
         assert!(in_time(began) && said.contains("does not answer in time"), "{said}");
     }
 

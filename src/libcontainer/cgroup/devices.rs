@@ -12,7 +12,7 @@ use super::files::Refusal;
 use crate::error::{Result, error};
 use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
-use crate::sys::errno::words;
+use crate::sys::errno::{in_words, words};
 
 impl Cgroup {
     /// Restricts the devices, and removes earlier restrictions. If this is forbidden and `on_forbidden` allows it, the
@@ -57,7 +57,7 @@ impl Cgroup {
         };
         let there = fs::read_to_string(directory.join("devices.list")).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("{DEVICES}: read devices.list of {}: {}", directory.display(), super::files::word(&error)),
+            error: error!("{DEVICES}: read devices.list of {}: {}", directory.display(), in_words(&error)),
         })?;
         self.write_all(&list.writes(&there))
     }

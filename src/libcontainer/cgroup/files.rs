@@ -61,7 +61,7 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
     if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
         let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         if !there.split_whitespace().any(|one| one == controller) {
-            let (place, word) = (directory.join(file), word(error));
+            let (place, word) = (directory.join(file), in_words(error));
             return error!(
                 "{}: write {value} to {}: {word}: controller {controller:?} not available",
                 write.at,
@@ -72,7 +72,7 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
     let place = directory.join(file);
     let has = never(file, value).filter(|_| error.raw_os_error() == Some(libc::EINVAL));
     let has = has.or_else(|| host_has(file, error.raw_os_error())).map(|has| format!(": {has}")).unwrap_or_default();
-    error!("{}: write {value} to {}: {}{used}{has}", write.at, place.display(), word(error))
+    error!("{}: write {value} to {}: {}{used}{has}", write.at, place.display(), in_words(error))
 }
 
 /// The least and the largest period, and the least quota, in microseconds (kernel/sched/core.c).
@@ -146,21 +146,16 @@ fn huge_pages() -> String {
     }
 }
 
-/// The kernel's words for the error.
-pub(crate) fn word(error: &io::Error) -> String {
-    in_words(error)
-}
-
 /// The largest number of errors in one message.
-const MOST_TOLD: usize = 3;
+const MOST_NAMED: usize = 3;
 
 /// Combines several errors into one.
 ///
 /// # Errors
 /// `errors` is not empty.
 pub(super) fn all_well(errors: Vec<Error>) -> Result<()> {
-    let more = errors.len().saturating_sub(MOST_TOLD);
-    let mut text = errors.iter().take(MOST_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let more = errors.len().saturating_sub(MOST_NAMED);
+    let mut text = errors.iter().take(MOST_NAMED).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if more > 0 {
         text.push_str(&format!("; and {more} more"));
     }
@@ -226,7 +221,7 @@ pub(super) fn remove(key: &str, directory: &Path, spared: &[PathBuf]) -> Result<
                     done => done.map(|()| fs::remove_dir(directory).is_ok()).map_err(|end| error!("{end}")),
                 }
             }
-            _ => Err(error!(word(&error))),
+            _ => Err(error!(in_words(&error))),
         },
     }
 }

@@ -133,7 +133,7 @@ impl Cgroup {
         if let Some(directory) = self.paths.get("freezer") {
             return Ok((directory, CgroupVersion::One));
         }
-        match self.paths.get("").filter(|directory| has(&directory.join("cgroup.freeze"))) {
+        match self.paths.get("").filter(|directory| exists(&directory.join("cgroup.freeze"))) {
             Some(directory) => Ok((directory, CgroupVersion::Two)),
             None => bail!("this container has no cgroup with a freezer"),
         }
@@ -163,7 +163,7 @@ fn frozen_in(pid: i32, hierarchy: impl Fn(&Cgroups) -> Option<(String, PathBuf)>
     frozen_from(&mount.join(inside))
 }
 
-fn has(file: &Path) -> bool {
+fn exists(file: &Path) -> bool {
     rights::of(file, || rustix::fs::stat(file)).is_ok()
 }
 

@@ -19,7 +19,7 @@ impl Cgroup {
     pub fn processes(&self) -> Result<Vec<i32>> {
         let Some((_, directory)) = self.main() else { return Ok(Vec::new()) };
         self.is_visible()?;
-        SeenProcesses::look(Walk::to_look(), [directory]).all()
+        SeenProcesses::of(Walk::to_look(), [directory]).all()
     }
 
     /// The processes in any of its directories. On version 1, a process may be in only one hierarchy.
@@ -28,11 +28,11 @@ impl Cgroup {
     /// Those of `processes`.
     pub fn all_processes(&self) -> Result<Vec<i32>> {
         self.is_visible()?;
-        self.look().all()
+        self.seen().all()
     }
 
-    fn look(&self) -> SeenProcesses {
-        SeenProcesses::look(Walk::to_end().sparing(&self.spared), self.paths.values())
+    fn seen(&self) -> SeenProcesses {
+        SeenProcesses::of(Walk::to_end().sparing(&self.spared), self.paths.values())
     }
 
     /// Leaves out these directories and all below them when it searches and kills processes: they belong to other
@@ -117,12 +117,12 @@ impl Cgroup {
         }
         self.leave()?;
         self.while_frozen(|| {
-            let killed = processes::kill_each(self.look().in_each());
+            let killed = processes::kill_each(self.seen().in_each());
             killed.map(|()| true).map_err(|errno| error!("kill processes: {}", crate::sys::errno::words(errno)))
         })?;
         let mut left = Vec::new();
         wait_for(|| {
-            left = self.look().in_each().into_iter().collect();
+            left = self.seen().in_each().into_iter().collect();
             Ok(left.is_empty() || self.frozen_for_good().is_some())
         })?;
         if left.is_empty() { Ok(()) } else { self.still_there(&left) }
@@ -153,7 +153,7 @@ impl Cgroup {
     /// Those of `processes`.
     pub fn strangers(&self) -> Result<Vec<i32>> {
         let look = || -> Result<Vec<i32>> {
-            let seen = self.look();
+            let seen = self.seen();
             let own = seen.in_each();
             Ok(seen.all()?.into_iter().filter(|pid| !own.contains(pid)).collect())
         };
@@ -250,9 +250,9 @@ impl Cgroup {
             });
             Ok(left.iter().all(|(_, refused)| refused.is_some()))
         })?;
-        let told = left.into_iter().map(|((_, directory), refused)| {
+        let named = left.into_iter().map(|((_, directory), refused)| {
             refused.unwrap_or_else(|| error!("it is still in use")).context(format!("remove {}", directory.display()))
         });
-        all_well(told.collect()).and(stopped)
+        all_well(named.collect()).and(stopped)
     }
 }

@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Refusal, put, word};
+use super::files::{self, Refusal, put};
 use super::processes::SeenProcesses;
 use super::tree::Walk;
 use crate::error::{Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
+use crate::sys::errno::in_words;
 
 /// The controllers that work with the threads of one process (cgroup-v2.rst, "Threads"). `cgroup` is not a controller:
 /// every cgroup has its files.
@@ -20,7 +21,7 @@ const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
-        error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
+        error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), in_words(&error)),
     };
     let mut created = fs::create_dir(&place.directory);
     if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -43,7 +44,7 @@ pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<Pat
     if place.controllers.iter().any(|controller| controller == "cpuset") {
         copy_cpuset(place).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), word(&error)),
+            error: error!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), in_words(&error)),
         })?;
     }
     if place.key.is_empty() {
@@ -174,7 +175,7 @@ fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refus
     for level in levels(place).iter().filter(|level| self::kind(level) == "domain invalid") {
         put(&level.join("cgroup.type"), "threaded").map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("linux.cgroupsPath: make {} threaded: {}", level.display(), word(&error)),
+            error: error!("linux.cgroupsPath: make {} threaded: {}", level.display(), in_words(&error)),
         })?;
     }
     enable_controllers(place, writes)
@@ -195,7 +196,7 @@ fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
 }
 
 fn must_be_unused(directory: &PathBuf) -> Result<()> {
-    let there = SeenProcesses::look(Walk::to_look(), [directory]).all()?;
+    let there = SeenProcesses::of(Walk::to_look(), [directory]).all()?;
     if !there.is_empty() {
         let (directory, count) = (directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");

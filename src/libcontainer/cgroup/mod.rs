@@ -39,14 +39,15 @@ use crate::error::{Result, bail, error};
 use crate::host::Environment;
 use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
+use crate::sys::errno::in_words;
 use crate::sys::text::{self, keyed_number};
 
 use files::{Refusal, is_forbidden, must_fit, refused};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
-pub(crate) use bus::hears as bus_hears;
-pub(crate) use files::{is_cgroup_file_system, put, word};
+pub(crate) use bus::read_bytes as bus_reads;
+pub(crate) use files::{is_cgroup_file_system, put};
 pub use files::{never, page_sizes, undone};
 pub use freeze::{frozen_by, frozen_on_version_1};
 pub use processes::names;
@@ -113,7 +114,7 @@ impl Cgroup {
     }
 
     /// The cgroup that will be made.
-    pub fn at(placement: &Placement, environment: &Environment) -> Cgroup {
+    pub fn placed(placement: &Placement, environment: &Environment) -> Cgroup {
         let unit = placement.unit.as_ref().map(UnitName::of);
         let mut cgroup = Cgroup::open(BTreeMap::new(), unit, environment);
         for place in &placement.places {
@@ -175,7 +176,7 @@ impl Cgroup {
     /// # Errors
     /// The failed call, with the kernel's error. Everything that was made is removed again.
     pub fn create(placement: &Placement, writes: &[Write], environment: &Environment) -> Result<Cgroup> {
-        let mut cgroup = Cgroup::at(placement, environment);
+        let mut cgroup = Cgroup::placed(placement, environment);
         let mut made = Vec::new();
         for place in &placement.places {
             let Err(Refusal { errno, error }) = make::make(place, writes, &mut made) else { continue };
@@ -186,7 +187,7 @@ impl Cgroup {
             }
             // A directory that existed before is not ours, and one that is not empty must stay: rmdir(2) refuses it.
             made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
-            let because = forbidden && placement.refused == Refused::Told;
+            let because = forbidden && placement.refused == Refused::Reported;
             let text = format!("{error}: {NEEDS_PERMISSION}");
             return Err(if because { error.reworded(text) } else { error });
         }
@@ -257,8 +258,9 @@ impl Cgroup {
         let Some(directory) = self.paths.get(key) else { return Ok(()) };
         let Err(error) = self.put_into(key, directory, pid) else { return Ok(()) };
         let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
-        let failed =
-            |error: io::Error| error!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), word(&error));
+        let failed = |error: io::Error| {
+            error!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), in_words(&error))
+        };
         match &self.unit {
             // Only systemd can move a process out of a session into the tree of the user's manager. There we can move
             // it further.

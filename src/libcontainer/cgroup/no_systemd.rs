@@ -37,7 +37,7 @@ pub fn start(_: &Unit, _: i32, _: &Environment) -> Result<Starting> {
 ///
 /// # Errors
 /// Always.
-pub fn answers(_: Manager, _: &Environment) -> Result<()> {
+pub fn must_answer(_: Manager, _: &Environment) -> Result<()> {
     refused()
 }
 
@@ -45,8 +45,8 @@ pub fn answers(_: Manager, _: &Environment) -> Result<()> {
 ///
 /// # Errors
 /// Always, if there are limits to set.
-pub fn set(_: &UnitName, asked: &[Property], kept: &[Property], _: &Environment) -> Result<Option<Error>> {
-    if asked.is_empty() && kept.is_empty() { Ok(None) } else { refused() }
+pub fn set(_: &UnitName, requested: &[Property], kept: &[Property], _: &Environment) -> Result<Option<Error>> {
+    if requested.is_empty() && kept.is_empty() { Ok(None) } else { refused() }
 }
 
 /// See `systemd`.

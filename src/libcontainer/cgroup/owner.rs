@@ -7,10 +7,10 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 
 use super::Cgroup;
-use super::files::word;
 use crate::error::{Result, error};
 use crate::host::id_map::outside;
 use crate::plan::resources::CgroupOwner;
+use crate::sys::errno::in_words;
 
 /// The files that are delegated, if /sys does not list them.
 const FILES: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
@@ -31,20 +31,20 @@ impl Cgroup {
 pub(super) fn hand(directory: &Path, owner: &CgroupOwner, pid: i32) -> Result<()> {
     // A container that joins a user namespace has that namespace's maps, which are not in config.json.
     let file = format!("/proc/{pid}/uid_map");
-    let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, word(&error)))?;
+    let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, in_words(&error)))?;
     let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
     let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
-    give(directory, uid, owner)?;
-    files.lines().try_for_each(|file| give(&directory.join(file), uid, owner))
+    change_owner(directory, uid, owner)?;
+    files.lines().try_for_each(|file| change_owner(&directory.join(file), uid, owner))
 }
 
-fn give(path: &Path, uid: u32, owner: &CgroupOwner) -> Result<()> {
+fn change_owner(path: &Path, uid: u32, owner: &CgroupOwner) -> Result<()> {
     match chown(path, Some(uid), None) {
         Ok(()) => Ok(()),
         // Some cgroups lack a file: memory.oom.group needs a controller.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // An ordinary user cannot change an owner, and config.json does not request it explicitly.
         Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => Ok(()),
-        Err(error) => Err(error!("{}: chown {} to {uid}: {}", owner.at, path.display(), word(&error))),
+        Err(error) => Err(error!("{}: chown {} to {uid}: {}", owner.at, path.display(), in_words(&error))),
     }
 }

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::files::{all_well, put, word};
+use super::files::{all_well, put};
 use super::rights;
 use super::tree::{self, Walk, WalkEnd};
 use crate::error::{Error, Result, bail, error};
+use crate::sys::errno::in_words;
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
 
@@ -27,7 +28,7 @@ pub(super) struct SeenProcesses {
 
 impl SeenProcesses {
     /// Reads the processes in directories and in those below them.
-    pub(super) fn look<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> SeenProcesses {
+    pub(super) fn of<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> SeenProcesses {
         let mut seen = SeenProcesses::default();
         for directory in directories {
             let mut there = BTreeSet::new();
@@ -97,7 +98,7 @@ pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno
 pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf> + Clone) -> Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     // If something cannot be read, the caller's own look reports it.
-    let seen = SeenProcesses::look(walk, directories.clone());
+    let seen = SeenProcesses::of(walk, directories.clone());
     let entered = directories.into_iter().zip(&seen.each).filter(|(_, pids)| pids.contains(&own));
     for (directory, _) in entered {
         let enter = |above: &Path| put(&above.join("cgroup.procs"), &own.to_string());
@@ -106,7 +107,7 @@ pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d Pa
         if let Some(Err(first)) = tried.next()
             && !tried.any(|entered| entered.is_ok())
         {
-            bail!("we (process {own}) are in {}, and cannot leave it: {}", directory.display(), word(&first));
+            bail!("we (process {own}) are in {}, and cannot leave it: {}", directory.display(), in_words(&first));
         }
     }
     Ok(())

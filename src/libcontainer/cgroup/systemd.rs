@@ -97,29 +97,34 @@ impl Again {
 ///
 /// # Errors
 /// systemd's error.
-pub fn set(unit: &UnitName, asked: &[Property], kept: &[Property], environment: &Environment) -> Result<Option<Error>> {
-    if asked.is_empty() && kept.is_empty() {
+pub fn set(
+    unit: &UnitName,
+    requested: &[Property],
+    kept: &[Property],
+    environment: &Environment,
+) -> Result<Option<Error>> {
+    if requested.is_empty() && kept.is_empty() {
         return Ok(None);
     }
-    set_on(&mut connect(unit.manager, environment)?, unit, asked, kept)
+    set_on(&mut connect(unit.manager, environment)?, unit, requested, kept)
 }
 
-fn set_on(bus: &mut Bus, unit: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
+fn set_on(bus: &mut Bus, unit: &UnitName, requested: &[Property], kept: &[Property]) -> Result<Option<Error>> {
     let mut again = Again::default();
     let (mut kept, mut needs, mut refused) = (kept, [Need::Must, Need::May].as_slice(), None);
     loop {
-        let list = asked.iter().chain(kept).filter(|property| needs.contains(&property.need));
+        let list = requested.iter().chain(kept).filter(|property| needs.contains(&property.need));
         let list = list.map(named).collect::<Result<Vec<_>>>()?;
         if list.is_empty() {
             return Ok(refused);
         }
         let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, list))?;
-        match bus.answer(serial)? {
+        match bus.reply(serial)? {
             BusReply::Done(_) => {
                 // systemd writes the files after its answer, and before it reads the next call.
                 let ping = Method { interface: "org.freedesktop.DBus.Peer", ..manager("Ping") };
                 let serial = bus.call(SYSTEMD, ping, &())?;
-                return bus.answer(serial).map(|_| refused);
+                return bus.reply(serial).map(|_| refused);
             }
             // As above: properties that an older systemd does not know are also written to the cgroup.
             BusReply::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => needs = &[Need::Must],
@@ -142,7 +147,7 @@ pub fn attach(unit: &UnitName, pid: i32, environment: &Environment) -> Result<()
     let mut bus = connect(unit.manager, environment)?;
     let pids = vec![u32::try_from(pid)?];
     let serial = bus.call(SYSTEMD, manager("AttachProcessesToUnit"), &(unit.name.as_str(), "", pids))?;
-    match bus.answer(serial)? {
+    match bus.reply(serial)? {
         BusReply::Done(_) => Ok(()),
         BusReply::Refused(error, text) => {
             bail!(Kind::Systemd => "systemd: attach process {pid} to {:?}: {text} ({error})", unit.name)
@@ -195,14 +200,14 @@ fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
     }
     let serial = bus.call(SYSTEMD, manager("ResetFailedUnit"), &unit.name.as_str())?;
     // A unit that did not fail is already removed.
-    bus.answer(serial).map(drop)
+    bus.reply(serial).map(drop)
 }
 
 fn manager(name: &str) -> Method<'_> {
     Method { path: "/org/freedesktop/systemd1", interface: "org.freedesktop.systemd1.Manager", name }
 }
 
-fn note(message: &BusMessage, done: &mut VecDeque<(OwnedObjectPath, String)>) {
+fn keep_job(message: &BusMessage, done: &mut VecDeque<(OwnedObjectPath, String)>) {
     if message.is_signal("JobRemoved")
         && let Ok((_, job, _, result)) = message.body::<(u32, OwnedObjectPath, String, String)>()
     {
@@ -213,9 +218,9 @@ fn note(message: &BusMessage, done: &mut VecDeque<(OwnedObjectPath, String)>) {
 /// Waits for the answer to a call. Records the jobs that end before it.
 fn answer_to(bus: &mut Bus, serial: u32, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<BusReply> {
     loop {
-        match bus.next()?.answers(serial) {
+        match bus.next()?.reply_to(serial) {
             Ok(answer) => return Ok(answer),
-            Err(other) => note(&other, done),
+            Err(other) => keep_job(&other, done),
         }
     }
 }
@@ -231,7 +236,7 @@ fn job_done(bus: &mut Bus, job: &OwnedObjectPath, done: &mut VecDeque<(OwnedObje
                 };
             }
         }
-        note(&bus.next()?, done);
+        keep_job(&bus.next()?, done);
     }
 }
 
@@ -247,7 +252,7 @@ pub fn available(manager: Manager, environment: &Environment) -> Result<()> {
 ///
 /// # Errors
 /// Those of `available`, and no socket answers in time.
-pub fn answers(manager: Manager, environment: &Environment) -> Result<()> {
+pub fn must_answer(manager: Manager, environment: &Environment) -> Result<()> {
     Bus::connect(&sockets(manager, environment)?, limits::ANSWER).map(drop)
 }
 
@@ -292,14 +297,14 @@ mod tests {
     #[test]
     fn a_kept_value_that_is_refused_does_not_fail_the_update() {
         let property = |name: &str, need| Property { name: name.to_owned(), value: PropertyValue::Uint64(7), need };
-        let (asked, may) = ([property("TasksMax", Need::Must)], [property("MemoryZSwapMax", Need::May)]);
+        let (requested, may) = ([property("TasksMax", Need::Must)], [property("MemoryZSwapMax", Need::May)]);
         let kept = [property("CPUQuotaPerSecUSec", Need::Must)];
         let unit = UnitName { name: "a.scope".to_owned(), manager: Manager::System };
         let unknown = Some((UNKNOWN_PROPERTY, "Cannot set it"));
         let invalid = Some(("org.freedesktop.DBus.Error.InvalidArgs", "CPUQuotaPerSecUSec= value out of range"));
-        let set = |answers: Vec<_>, asked: &[Property], kept: &[Property]| {
+        let set = |answers: Vec<_>, requested: &[Property], kept: &[Property]| {
             let (mut bus, systemd) = super::super::bus::answering(answers);
-            let result = set_on(&mut bus, &unit, asked, kept).map(|refused| refused.map(|error| error.to_string()));
+            let result = set_on(&mut bus, &unit, requested, kept).map(|refused| refused.map(|error| error.to_string()));
             let names = ["TasksMax", "MemoryZSwapMax", "CPUQuotaPerSecUSec"];
             let calls = systemd.join().unwrap().into_iter().map(|(call, body)| {
                 names.iter().filter(|name| body.contains(*name)).fold(call, |call, name| call + " " + name)
@@ -310,13 +315,13 @@ mod tests {
             (org.freedesktop.DBus.Error.InvalidArgs)";
         let (all, own) = ("SetUnitProperties TasksMax CPUQuotaPerSecUSec", "SetUnitProperties TasksMax");
         let one = |calls: &[&str]| calls.iter().map(|call| (*call).to_owned()).collect::<Vec<_>>();
-        assert_eq!(set(vec![None, None], &asked, &kept), (Ok(None), one(&[all, "Ping"])));
-        let result = set(vec![invalid, None, None], &asked, &kept);
+        assert_eq!(set(vec![None, None], &requested, &kept), (Ok(None), one(&[all, "Ping"])));
+        let result = set(vec![invalid, None, None], &requested, &kept);
         assert_eq!(result, (Ok(Some(said.to_owned())), one(&[all, own, "Ping"])));
         assert_eq!(set(vec![invalid], &[], &kept).0, Ok(Some(said.to_owned())));
-        assert_eq!(set(vec![invalid, invalid], &asked, &kept), (Err(said.to_owned()), one(&[all, own])));
+        assert_eq!(set(vec![invalid, invalid], &requested, &kept), (Err(said.to_owned()), one(&[all, own])));
         // A property that an older systemd does not know is left out without a warning.
-        assert_eq!(set(vec![unknown, None, None], &[asked[0].clone(), may[0].clone()], &[]).0, Ok(None));
+        assert_eq!(set(vec![unknown, None, None], &[requested[0].clone(), may[0].clone()], &[]).0, Ok(None));
         assert_eq!(set(vec![unknown], &may, &[]).0, Ok(None));
         // The name of the error counts, and not its text.
         let text = Some(("org.freedesktop.DBus.Error.AccessDenied", "property"));

@@ -65,7 +65,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    fn note(&mut self, levels: &[WalkLevel], name: Option<&CStr>, errno: Errno) {
+    fn add(&mut self, levels: &[WalkLevel], name: Option<&CStr>, errno: Errno) {
         if self.named.len() == MOST_NAMED {
             self.more += 1;
             return;
@@ -122,7 +122,8 @@ impl Walk {
 
     /// Leaves these directories out. A missing directory is not an error.
     pub(super) fn sparing(mut self, directories: &[PathBuf]) -> Walk {
-        self.spared.extend(directories.iter().filter_map(|path| rustix::fs::stat(path).ok()).map(|stat| place(&stat)));
+        self.spared
+            .extend(directories.iter().filter_map(|path| rustix::fs::stat(path).ok()).map(|stat| identity(&stat)));
         self
     }
 
@@ -146,11 +147,11 @@ impl Walk {
             Ok(None) => return Ok(()),
             Err(errno) if is_gone(errno) => return Ok(()),
             Err(errno) => {
-                refusals.note(&levels, None, errno);
+                refusals.add(&levels, None, errno);
                 return Err(WalkEnd::Refused(refusals));
             }
         };
-        let below = self.visit(&here, &mut enter, |errno| refusals.note(&[], None, errno));
+        let below = self.visit(&here, &mut enter, |errno| refusals.add(&[], None, errno));
         levels.push(WalkLevel { name: CString::default(), below });
         while let Some(level) = levels.last_mut() {
             if self.is_late() {
@@ -159,14 +160,14 @@ impl Walk {
             if let Some(name) = level.below.pop() {
                 match self.child(&here, &name) {
                     Ok(Some(child)) => {
-                        let below = self.visit(&child, &mut enter, |errno| refusals.note(&levels, Some(&name), errno));
+                        let below = self.visit(&child, &mut enter, |errno| refusals.add(&levels, Some(&name), errno));
                         levels.push(WalkLevel { name, below });
                         here = child;
                     }
                     Ok(None) => {}
                     // A directory that cannot be opened can be removed nevertheless, if it is empty.
                     Err(errno) if leave(here.as_fd(), &name).is_err() || exists(&here, &name) => {
-                        refusals.note(&levels, Some(&name), errno);
+                        refusals.add(&levels, Some(&name), errno);
                     }
                     Err(_) => {}
                 }
@@ -179,12 +180,12 @@ impl Walk {
             match rights::open(here.as_fd(), c"..", DIRECTORY) {
                 Ok(above) => here = above,
                 Err(errno) => {
-                    refusals.note(&levels, None, errno);
+                    refusals.add(&levels, None, errno);
                     break;
                 }
             }
             if let Err(errno) = leave(here.as_fd(), &done) {
-                refusals.note(&levels, Some(&done), errno);
+                refusals.add(&levels, Some(&done), errno);
             }
         }
         match (self.more, refusals.named.is_empty()) {
@@ -207,7 +208,7 @@ impl Walk {
     }
 
     fn unless_spared(&self, directory: OwnedFd) -> Result<Option<OwnedFd>, Errno> {
-        let spared = !self.spared.is_empty() && self.spared.contains(&place(&rustix::fs::fstat(&directory)?));
+        let spared = !self.spared.is_empty() && self.spared.contains(&identity(&rustix::fs::fstat(&directory)?));
         Ok((!spared).then_some(directory))
     }
 
@@ -254,7 +255,7 @@ impl Walk {
 /// The device and the inode.
 // The integer types differ between processors.
 #[allow(clippy::unnecessary_cast)]
-fn place(stat: &Stat) -> (u64, u64) {
+fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
@@ -333,7 +334,7 @@ mod tests {
         let mut entered = 0;
         let enter = |here: BorrowedFd<'_>| {
             entered += 1;
-            let is_b = place(&rustix::fs::fstat(here)?) == place(&rustix::fs::stat(top.path().join("b"))?);
+            let is_b = identity(&rustix::fs::fstat(here)?) == identity(&rustix::fs::stat(top.path().join("b"))?);
             if is_b { Err(Errno::IO) } else { Ok(()) }
         };
         let leave = |_: BorrowedFd<'_>, name: &CStr| {

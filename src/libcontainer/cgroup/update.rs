@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::files::{must_fit, put, undone, word};
+use super::files::{must_fit, put, undone};
 use super::{Cgroup, systemd};
 use crate::error::{Error, Result, error};
 use crate::plan::resources::unit_properties::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
+use crate::sys::errno::in_words;
 use crate::sys::text::keyed_value;
 
 /// The requested changes.
@@ -44,7 +45,7 @@ impl Exact {
         if fs::read_to_string(&self.path).is_ok_and(|says| says != self.said) {
             let (said, path) = (self.said.trim(), self.path.display());
             put(&self.path, said)
-                .map_err(|error| error!("linux.resources: write {said} back to {path}: {}", word(&error)))?;
+                .map_err(|error| error!("linux.resources: write {said} back to {path}: {}", in_words(&error)))?;
         }
         Ok(())
     }
@@ -118,17 +119,17 @@ impl Cgroup {
             list.retain(|property| property.name != OOM_POLICY);
             list
         };
-        let mut asked = known(writes);
+        let mut requested = known(writes);
         let mut kept = known(kept);
-        kept.retain(|property| asked.iter().all(|there| there.name != property.name));
-        asked.extend(devices.map(device_properties).unwrap_or_default());
-        if asked.is_empty() && kept.is_empty() {
+        kept.retain(|property| requested.iter().all(|there| there.name != property.name));
+        requested.extend(devices.map(device_properties).unwrap_or_default());
+        if requested.is_empty() && kept.is_empty() {
             return Ok((Vec::new(), None));
         }
         let exact = self.what_systemd_rounds();
         let mut refused = None;
         self.undisturbed(self.paths.contains_key("devices"), || {
-            refused = systemd::set(unit, &asked, &kept, &self.environment)?;
+            refused = systemd::set(unit, &requested, &kept, &self.environment)?;
             Ok(())
         })?;
         Ok((exact.into_iter().filter(|exact| exact.put_back().is_err()).collect(), refused))
@@ -233,7 +234,7 @@ impl Before {
         }
         let at = &self.write.at;
         put(&self.path, value)
-            .map_err(|error| error!("{at}: write {value} to {}: {}", self.path.display(), word(&error)))
+            .map_err(|error| error!("{at}: write {value} to {}: {}", self.path.display(), in_words(&error)))
     }
 }
 

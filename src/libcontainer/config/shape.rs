@@ -139,16 +139,16 @@ fn end_of_string(json: &[u8], start: usize) -> usize {
 
 /// Removes each array in the place of an object from the document, and notes the mistake.
 pub(super) fn take_out_arrays(document: &mut Value, at: &At, faults: &mut Faults) {
-    look(document, Inside::Properties, at, faults);
+    has_wrong_shape(document, Inside::Properties, at, faults);
 }
 
 /// True if `value`, or one of its elements, is an array that must be an object.
-fn look(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool {
+fn has_wrong_shape(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool {
     match value {
         Value::Object(object) => object.retain(|name, value| {
             let at = at.key(name);
             match inside.enter(bracket(value), name.as_bytes()) {
-                Some(inside) => !look(value, inside, &at, faults),
+                Some(inside) => !has_wrong_shape(value, inside, &at, faults),
                 None if bracket(value) == 0 => true,
                 None => !is_wrong(name, &at, faults),
             }
@@ -158,7 +158,7 @@ fn look(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool
             for (n, value) in list.iter_mut().enumerate() {
                 let at = at.index(n);
                 match value {
-                    Value::Object(_) => wrong |= look(value, Inside::Properties, &at, faults),
+                    Value::Object(_) => wrong |= has_wrong_shape(value, Inside::Properties, &at, faults),
                     Value::Array(_) => wrong |= is_wrong("", &at, faults),
                     // The typed read reports it.
                     _ => {}

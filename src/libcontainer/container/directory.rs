@@ -160,7 +160,7 @@ impl Lock {
         let failed = || format!("remove {}", self.path.display());
         // ORDER: before the files. After an interruption, the empty directory is unused.
         self.set_mode(UNUSED).with_context(failed)?;
-        empty(&self.fd, last).with_context(failed)?;
+        remove_entries(&self.fd, last).with_context(failed)?;
         if self.is_in_place().with_context(failed)? {
             std::fs::remove_dir(&self.path).with_context(failed)?;
         }
@@ -197,7 +197,7 @@ fn names(directory: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
 }
 
 /// Removes the entries of a directory, `last` at the end. Follows no link, and leaves mounts.
-fn empty(directory: &OwnedFd, last: &[&str]) -> Result<(), Errno> {
+fn remove_entries(directory: &OwnedFd, last: &[&str]) -> Result<(), Errno> {
     let rank = |name: &std::ffi::CString| last.iter().position(|last| last.as_bytes() == name.to_bytes());
     let mut names = names(directory)?;
     names.sort_by_key(|name| rank(name).map_or(0, |rank| rank + 1));
@@ -206,7 +206,7 @@ fn empty(directory: &OwnedFd, last: &[&str]) -> Result<(), Errno> {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                empty(&rustix::fs::openat(directory, &name, flags, Mode::empty())?, &[])?;
+                remove_entries(&rustix::fs::openat(directory, &name, flags, Mode::empty())?, &[])?;
                 rustix::fs::unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
             }
             Err(errno) => return Err(errno),

@@ -107,13 +107,13 @@ pub struct RecordedRdt {
 
 impl RecordedRdt {
     /// The members of the config.
-    pub fn of(asked: &LinuxIntelRdt) -> RecordedRdt {
+    pub fn of(requested: &LinuxIntelRdt) -> RecordedRdt {
         RecordedRdt {
-            closid: asked.clos_id().clone().unwrap_or_default(),
-            schemata: asked.schemata().clone().unwrap_or_default(),
-            l3_cache_schema: asked.l3_cache_schema().clone().unwrap_or_default(),
-            mem_bw_schema: asked.mem_bw_schema().clone().unwrap_or_default(),
-            enable_monitoring: asked.enable_monitoring().unwrap_or_default(),
+            closid: requested.clos_id().clone().unwrap_or_default(),
+            schemata: requested.schemata().clone().unwrap_or_default(),
+            l3_cache_schema: requested.l3_cache_schema().clone().unwrap_or_default(),
+            mem_bw_schema: requested.mem_bw_schema().clone().unwrap_or_default(),
+            enable_monitoring: requested.enable_monitoring().unwrap_or_default(),
         }
     }
 }
@@ -216,7 +216,7 @@ pub struct HostMount {
 
 impl HostMount {
     /// The mount with this id.
-    pub fn at(path: PathBuf, MountId { id, unique, file }: MountId) -> HostMount {
+    pub fn new(path: PathBuf, MountId { id, unique, file }: MountId) -> HostMount {
         HostMount { path, id, unique, file }
     }
 }

@@ -58,7 +58,7 @@ impl Root {
     pub fn claim(&self, id: &str) -> Result<Claim> {
         check_id(id)?;
         let path = self.path().join(id);
-        let mut asked = None;
+        let mut requested = None;
         let began = Instant::now();
         loop {
             match Lock::take(&path, Instant::now() + limits::LOOK_AT_LOCK)
@@ -72,7 +72,7 @@ impl Root {
                 }
                 Attempt::Held => match self.load(id) {
                     Ok(complete) => return Ok(Claim::Complete(Box::new(complete))),
-                    Err(_) => end_creator(&path, &mut asked, self.environment()),
+                    Err(_) => end_creator(&path, &mut requested, self.environment()),
                 },
             }
         }
@@ -123,15 +123,15 @@ fn older_note(lock: &Lock) -> Result<Option<Note>> {
 
 /// Sends SIGTERM to the process that makes the container at `path`, so that it undoes it, and SIGKILL after a deadline.
 /// If the creator is dead, its init holds the lock.
-fn end_creator(path: &Path, asked: &mut Option<Instant>, environment: &Environment) {
+fn end_creator(path: &Path, requested: &mut Option<Instant>, environment: &Environment) {
     let Ok((text, _)) = read(CWD, &path.join(NOTE)) else { return };
     let Some(note) = Note::decode(&text) else { return };
     let ProcessId { pid, start } = note.creator;
     match open_process(pid, start) {
         // The start time proves that the process wrote the note, and /proc/locks that it holds the lock.
-        Ok(Some(process)) if holder(path) == format!("process {pid}") => match *asked {
+        Ok(Some(process)) if holder(path) == format!("process {pid}") => match *requested {
             None => {
-                *asked = Some(Instant::now());
+                *requested = Some(Instant::now());
                 let _ = signals::send(process.as_fd(), libc::SIGTERM);
             }
             Some(since) if since.elapsed() > limits::UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),

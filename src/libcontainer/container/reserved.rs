@@ -132,7 +132,7 @@ impl Reserved {
     ///
     /// # Errors
     /// It was not locked.
-    pub fn made(mut self) -> Result<Lock> {
+    pub fn complete(mut self) -> Result<Lock> {
         self.lock.take().ok_or_else(|| error!("the container's directory is not locked"))
     }
 

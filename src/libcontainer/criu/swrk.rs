@@ -218,7 +218,7 @@ impl Criu {
     ///
     /// # Errors
     /// CRIU has ended.
-    pub fn ask(&mut self, request: &CriuReq) -> Result<()> {
+    pub fn send_request(&mut self, request: &CriuReq) -> Result<()> {
         self.say(request)
     }
 
@@ -364,7 +364,7 @@ impl Criu {
         // A signal that asks us to end must not leave the container in an intermediate state.
         let ended = |deadline| loop {
             match wait::readable(self.pidfd.as_fd(), Some(deadline)) {
-                Err(wait::Interrupted::Signal(_) | wait::Interrupted::Asked) => {}
+                Err(wait::Interrupted::Signal(_) | wait::Interrupted::Stop) => {}
                 other => return other.unwrap_or(false),
             }
         };
@@ -430,7 +430,7 @@ mod tests {
             let mut criu = criu.unwrap();
             criu.quiet = quiet;
             prepare(&mut criu);
-            criu.ask(&CriuReq { r#type: CriuReqType::Dump.into(), ..CriuReq::default() }).unwrap();
+            criu.send_request(&CriuReq { r#type: CriuReqType::Dump.into(), ..CriuReq::default() }).unwrap();
             let said = criu.next();
             // at once, and not after 10 s
             let _ = rustix::process::pidfd_send_signal(&criu.pidfd, Signal::KILL);

@@ -10,7 +10,7 @@ use crate::plan::seccomp;
 const FEW: usize = 6;
 type DangerousCall = (&'static str, u8, &'static str);
 
-pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
+pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let at = At::new("linux.seccomp");
     let annotations = facts.spec.annotations().as_ref();
     let Some(profile) = facts.linux.and_then(|linux| linux.seccomp().as_ref()) else {

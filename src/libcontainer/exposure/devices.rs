@@ -17,7 +17,7 @@ const OF_NOTE: u8 = 8;
 /// With that many nodes, the whole /dev of the host is given.
 const ALL_OF_THEM: usize = 40;
 
-pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
+pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let Some(linux) = facts.linux else { return };
     let at = At::new("linux.devices");
     let nodes = linux.devices().as_deref().unwrap_or_default();

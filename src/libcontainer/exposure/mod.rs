@@ -33,12 +33,12 @@ pub fn exposure(spec: &Spec, directory: &Path, follow: &dyn Fn(&Path) -> PathBuf
         follow,
     };
     let mut found = Findings::default();
-    process::look(&facts, &mut found);
-    calls::look(&facts, &mut found);
-    namespaces::look(&facts, &mut found);
+    process::find(&facts, &mut found);
+    calls::find(&facts, &mut found);
+    namespaces::find(&facts, &mut found);
     paths::root(&facts, &mut found);
-    mounts::look(&facts, &mut found);
-    devices::look(&facts, &mut found);
+    mounts::find(&facts, &mut found);
+    devices::find(&facts, &mut found);
     let mut findings = found.0;
     findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| a.at.cmp(&b.at)));
     Exposure { findings }

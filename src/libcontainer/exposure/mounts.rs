@@ -11,7 +11,7 @@ use crate::config::At;
 use crate::plan::mount_options::{self, MountOptions};
 use crate::plan::values::inside;
 
-pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
+pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let mounts = facts.spec.mounts().as_deref().unwrap_or_default();
     for (n, mount) in mounts.iter().enumerate() {
         let at = At::new("mounts").index(n);

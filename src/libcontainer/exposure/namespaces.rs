@@ -55,7 +55,7 @@ fn is_of_ordinary_user(spec: &Spec) -> bool {
     sources.into_iter().any(runtime)
 }
 
-pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
+pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let at = At::new("linux.namespaces");
     for (_, word, weight, gain) in KINDS.into_iter().filter(|(kind, ..)| facts.shares(*kind)) {
         let weight = if facts.mapped { facts.weighed(weight).max(weight / 3) } else { weight };

@@ -9,7 +9,7 @@ use crate::config::capability::number;
 
 const SYS_PTRACE: u8 = 19;
 
-fn mask<'a>(sets: impl IntoIterator<Item = &'a Option<Capabilities>>) -> u64 {
+fn bits<'a>(sets: impl IntoIterator<Item = &'a Option<Capabilities>>) -> u64 {
     let names = sets.into_iter().flatten().flatten().filter_map(number);
     names.fold(0, |mask, number| mask | 1 << number)
 }
@@ -18,23 +18,23 @@ fn mask<'a>(sets: impl IntoIterator<Item = &'a Option<Capabilities>>) -> u64 {
 /// from any. KERNEL: with no_new_privs no program gives more than the process had (security/commoncap.c).
 pub(super) fn capabilities(process: &Process) -> u64 {
     let Some(sets) = process.capabilities() else { return 0 };
-    let from_programs = if is_sealed(process) { 0 } else { mask([sets.bounding(), sets.inheritable()]) };
+    let from_programs = if is_sealed(process) { 0 } else { bits([sets.bounding(), sets.inheritable()]) };
     held(process) | from_programs
 }
 
 /// Those that the process has. KERNEL: root has all of the bounding set with the next program (capabilities(7)).
 pub(super) fn held(process: &Process) -> u64 {
     let Some(sets) = process.capabilities() else { return 0 };
-    let own = mask([sets.permitted(), sets.effective(), sets.ambient()]);
+    let own = bits([sets.permitted(), sets.effective(), sets.ambient()]);
     let as_root = process.user().uid() == 0 && !is_sealed(process);
-    own | if as_root { mask([sets.bounding()]) } else { 0 }
+    own | if as_root { bits([sets.bounding()]) } else { 0 }
 }
 
 fn is_sealed(process: &Process) -> bool {
     process.no_new_privileges().unwrap_or(false)
 }
 
-pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
+pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let Some(process) = facts.process else { return };
     let at = At::new("process");
     let only = |number: u8| if facts.held & 1 << number == 0 { ", in the bounding set alone" } else { "" };

@@ -20,7 +20,7 @@ impl Namespace {
     /// # Errors
     /// The process does not exist, or we may not examine it (ptrace(2)).
     pub fn of(pid: i32, name: &str) -> io::Result<Namespace> {
-        Namespace::at(&format!("/proc/{pid}/ns/{name}"))
+        Namespace::of_path(&format!("/proc/{pid}/ns/{name}"))
     }
 
     /// Our own.
@@ -28,7 +28,7 @@ impl Namespace {
     /// # Errors
     /// /proc cannot be read, or the kernel does not have this type of namespace.
     pub fn ours(name: &str) -> io::Result<Namespace> {
-        Namespace::at(&format!("/proc/self/ns/{name}"))
+        Namespace::of_path(&format!("/proc/self/ns/{name}"))
     }
 
     /// That of an open file of nsfs.
@@ -49,7 +49,7 @@ impl Namespace {
         (self.device, self.inode)
     }
 
-    fn at(path: &str) -> io::Result<Namespace> {
+    fn of_path(path: &str) -> io::Result<Namespace> {
         Ok(rustix::fs::stat(path).map(Namespace::from)?)
     }
 }

@@ -80,7 +80,7 @@ impl CopyPlace {
             if name == c"." || name == c".." {
                 continue;
             }
-            let below = one(self.from.as_fd(), self.to.as_fd(), name);
+            let below = open_pair(self.from.as_fd(), self.to.as_fd(), name);
             let Some((from, to)) = below.map_err(|trouble| named(trouble, self.beginning(), name))? else { continue };
             CopyLevel::of(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
             self.depth += 1;
@@ -99,7 +99,7 @@ impl CopyPlace {
     /// Completes the copy of the directory: sets its owner and mode, and goes back to the directory above. False at the top.
     fn up(&mut self) -> Outcome<bool> {
         let stat = rustix::fs::fstat(&self.from)?;
-        own(self.to.as_fd(), &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
+        give_owner(self.to.as_fd(), &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
         let Some(depth) = self.depth.checked_sub(1) else { return Ok(false) };
         let CopyLevel([next, device, inode, length]) = CopyLevel::read(&self.above, depth)?;
         let above = open_directory(self.from.as_fd(), c"..")?;
@@ -121,7 +121,7 @@ impl CopyPlace {
 }
 
 /// Copies one entry. For a directory, makes the copy and returns both directories; owner and mode are set when the copy is complete.
-fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome<Option<(OwnedFd, OwnedFd)>> {
+fn open_pair(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome<Option<(OwnedFd, OwnedFd)>> {
     let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
@@ -176,7 +176,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome {
         }
     }
     rustix::fs::ftruncate(&copy, size)?;
-    own(copy.as_fd(), &stat)
+    give_owner(copy.as_fd(), &stat)
 }
 
 /// The beginning of the next data or hole (lseek(2), SEEK_DATA, SEEK_HOLE). None if it is not before `size`.
@@ -204,7 +204,7 @@ fn named(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
 }
 
 /// Gives a copy the owner and the mode of its original.
-fn own(copy: BorrowedFd<'_>, stat: &Stat) -> Outcome {
+fn give_owner(copy: BorrowedFd<'_>, stat: &Stat) -> Outcome {
     change_owner(copy, c"", stat)?;
     // ORDER: after the owner, whose change clears set-user-ID
     Ok(rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode))?)

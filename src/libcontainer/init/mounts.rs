@@ -16,7 +16,7 @@ use super::resolve::{
 use super::root::{SYSFS_MAGIC, change};
 use super::{copy, pids, protocol};
 use crate::plan::step::{Content, DeviceNode, Missing, MountChange, NewMount, Other, Remount, Setting, Slot, Target};
-use crate::sys::mount::{Attributes, MountId, Reach, mount_id, place_of, set_attributes};
+use crate::sys::mount::{Attributes, MountId, Reach, location_of, mount_id, set_attributes};
 use crate::wire::{About, Request, Words};
 
 pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
@@ -327,7 +327,7 @@ pub(super) fn read_only(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
 }
 
 fn is_root(prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome<bool> {
-    Ok(place_of(place)? == prepared.root_place()?)
+    Ok(location_of(place)? == prepared.root_location()?)
 }
 
 pub(super) fn finish(prepared: &Prepared<'_>, path: &CStr, attributes: &Attributes) -> Outcome {

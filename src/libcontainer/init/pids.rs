@@ -79,7 +79,7 @@ fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> 
     let parent = sys::clone::fork(|alone| {
         let word = match enter(alone, prepared, pids, theirs.as_fd(), users) {
             Ok(word) => word,
-            Err(trouble) => sys::clone::exit(tell(theirs.as_fd(), trouble)),
+            Err(trouble) => sys::clone::exit(report(theirs.as_fd(), trouble)),
         };
         // it has no descriptor any more: the bridge reads the status
         sys::clone::exit(match make_member(alone, bridge, &text, &word) {
@@ -90,7 +90,7 @@ fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> 
     let parent = rustix::process::pidfd_open(Pid::from_raw(parent).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
     // ORDER: before reading: otherwise we would not see the end of the stream when the child has closed it
     drop(theirs);
-    let taken = told(&ours).and_then(|()| take_context(parent.as_fd()));
+    let taken = reported(&ours).and_then(|()| take_context(parent.as_fd()));
     // ORDER: the member has ended before its context is used
     rustix::process::pidfd_send_signal(&parent, Signal::KILL)?;
     let status = retry(|| rustix::process::waitid(WaitId::PidFd(parent.as_fd()), WaitIdOptions::EXITED))?;
@@ -176,8 +176,8 @@ fn enter(
     // ORDER: after the changes of ids and capabilities, which set the dumpable attribute to fs.suid_dumpable
     credentials::undumpable()?;
     // The runtime trusts this memory, so a process that others may trace must not have it.
-    prepared.birth.keep()?;
-    prepared.page.keep()?;
+    prepared.first_child.hide_from_children()?;
+    prepared.page.hide_from_children()?;
     sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?;
     // the filter does not allow munmap(2)
     Ok(ManuallyDrop::new(OwnWord::new()?))
@@ -186,7 +186,7 @@ fn enter(
 /// Enters a mount namespace that has an empty directory and nothing else. A changed root directory alone is not enough: by
 /// setns(2), a process with CAP_SYS_ADMIN gets to the root of the mount namespace.
 fn leave_all_mounts() -> Outcome {
-    let empty = sys::mount::empty(None)?;
+    let empty = sys::mount::empty_tmpfs(None)?;
     sys::clone::unshare(libc::CLONE_NEWNS as u64)?;
     sys::mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC)?;
     rustix::mount::move_mount(&empty, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -249,14 +249,14 @@ fn make_member(alone: &Alone, bridge: Pid, text: &Sealed, word: &OwnWord) -> Res
 }
 
 /// Sends a failure as a packet, and returns the exit status.
-fn tell(talk: BorrowedFd<'_>, Trouble { errno, said }: Trouble) -> i32 {
+fn report(talk: BorrowedFd<'_>, Trouble { errno, said }: Trouble) -> i32 {
     // if it fails, the reader has been killed
     let _ = retry(|| rustix::io::write(talk, &Up::Failed(Failure { step: 0, errno, said }).encode()));
     1
 }
 
 /// Waits for the end of the stream, which means that the member was made, or for a failure.
-fn told(talk: &OwnedFd) -> Outcome {
+fn reported(talk: &OwnedFd) -> Outcome {
     let mut packet = [0u8; UP_SIZE];
     match retry(|| rustix::io::read(talk, &mut packet))? {
         0 => Ok(()),

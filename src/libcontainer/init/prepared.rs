@@ -12,8 +12,8 @@ use crate::plan::step::{Rlimit, Slot, Step, What};
 use crate::sys::bounded::Bounded;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
-use crate::sys::mount::{Place, Reach, place_of};
-use crate::sys::page::{Birth, Page};
+use crate::sys::mount::{Location, Reach, location_of};
+use crate::sys::page::{FirstChildPage, Page};
 use crate::sys::seccomp::Program;
 use crate::wire::{About, Words};
 
@@ -48,7 +48,7 @@ pub struct Prepared<'a> {
     /// The shared page, in which the runtime sees how far init has come, even if init is killed.
     pub page: &'a Page,
     /// The memory in which the kernel writes the pid of an init that the bridge makes. That init does not have this memory.
-    pub birth: &'a Birth,
+    pub first_child: &'a FirstChildPage,
     /// The steps of the bridge (none in most cases), then those of init. They are numbered together.
     pub steps: [&'a [Step]; 2],
     /// The values that steps leave for later ones.
@@ -93,7 +93,7 @@ pub struct Left {
     /// The mount in which nodes are made, after a check that it is not bound from the host.
     pub(super) not_bound: Cell<Option<u64>>,
     /// The place of the root, when a step has looked for it.
-    root: Cell<Option<Place>>,
+    root: Cell<Option<Location>>,
     /// True if a masked path has been covered with that mount itself: the others get copies.
     pub(super) empty_attached: Cell<bool>,
     pub(super) null_attached: Cell<bool>,
@@ -165,12 +165,12 @@ impl Prepared<'_> {
         self.late.iter().find(|late| late.slot == slot)
     }
 
-    /// The result of `place_of` for the root.
-    pub(super) fn root_place(&self) -> Outcome<Place> {
+    /// The result of `location_of` for the root.
+    pub(super) fn root_location(&self) -> Outcome<Location> {
         match self.left.root.get() {
             Some(place) => Ok(place),
             None => {
-                let place = place_of(self.root()?)?;
+                let place = location_of(self.root()?)?;
                 self.left.root.set(Some(place));
                 Ok(place)
             }

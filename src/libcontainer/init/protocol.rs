@@ -18,14 +18,14 @@ use crate::sys::errno::retry;
 use crate::wire::{Failure, Request, Up};
 
 /// Sends a request and waits until it is done. Init ends if the runtime has ended.
-pub(super) fn ask(prepared: &Prepared<'_>, ask: Request) -> Outcome {
-    tell(prepared, &Up::Request(ask))?;
+pub(super) fn ask(prepared: &Prepared<'_>, request: Request) -> Outcome {
+    send(prepared, &Up::Request(request))?;
     await_go(prepared)
 }
 
 /// Requests a tree, and puts it into the slot of its source.
 pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
-    tell(prepared, &Up::Request(Request::Tree(slot)))?;
+    send(prepared, &Up::Request(Request::Tree(slot)))?;
     let mut go = [0u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -61,12 +61,12 @@ pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_
 
 /// The set-up is complete. The runtime writes its record, and only then lets init continue.
 pub(super) fn ready(prepared: &Prepared<'_>) -> Outcome {
-    tell(prepared, &Up::Ready)?;
+    send(prepared, &Up::Ready)?;
     await_go(prepared)
 }
 
 /// A packet that cannot be sent is a failure: the runtime would wait for it for ever.
-fn tell(prepared: &Prepared<'_>, up: &Up) -> Outcome {
+fn send(prepared: &Prepared<'_>, up: &Up) -> Outcome {
     let packet = up.encode();
     match retry(|| write(prepared.talk, &packet)) {
         Ok(length) if length == packet.len() => Ok(()),

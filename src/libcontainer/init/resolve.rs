@@ -196,8 +196,8 @@ fn not_in_a_bind(
             return Ok(());
         }
         if let Some((_, target)) = binds(prepared).find(|(tree, _)| mount_id(*tree, c"") == Ok(here)) {
-            let asked = within.is_some_and(|path| is_at_or_above(target, path));
-            return if asked { Ok(()) } else { Err(Trouble::saying(Errno::PERM, refused)) };
+            let requested = within.is_some_and(|path| is_at_or_above(target, path));
+            return if requested { Ok(()) } else { Err(Trouble::saying(Errno::PERM, refused)) };
         }
         while !begins_a_mount(&place)? {
             place = rustix::fs::openat(&place, c"..", directory, Mode::empty())?;
@@ -431,7 +431,7 @@ pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome
 }
 
 /// Puts an empty directory, which stays empty, into the slot.
-pub(super) fn empty(prepared: &Prepared<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
-    let tree = crate::sys::mount::empty(label)?;
+pub(super) fn open_empty_tmpfs(prepared: &Prepared<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
+    let tree = crate::sys::mount::empty_tmpfs(label)?;
     prepared.replace(slot, &tree)
 }

@@ -10,7 +10,7 @@ use rustix::mount::MoveMountFlags;
 use super::prepared::Outcome;
 use super::resolve::begins_a_mount;
 use crate::plan::step::MountChange;
-use crate::sys::mount::{Attributes, Reach, detach, empty, mount_id, set_attributes, set_propagation};
+use crate::sys::mount::{Attributes, Reach, detach, empty_tmpfs, mount_id, set_attributes, set_propagation};
 
 /// The file system type of sysfs (statfs(2)).
 pub(super) const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
@@ -114,7 +114,7 @@ pub(super) fn unmount(path: &CStr) -> Outcome {
             Ok(()) => {}
             // locked, because it comes from a user namespace above ours (mount_namespaces(7)): cover it instead
             Err(Errno::INVAL | Errno::PERM) => {
-                let empty = empty(None)?;
+                let empty = empty_tmpfs(None)?;
                 let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
                 return Ok(rustix::mount::move_mount(&empty, c"", &place, c"", to)?);
             }

@@ -23,7 +23,7 @@ pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identi
     if !is_listener(fd.as_fd()) {
         return Err(error!("{}: init has sent another file than a listener", listener.at));
     }
-    give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
+    send(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
 }
 
 /// True for a listener of seccomp(2). A process that traces init could send another file.
@@ -32,7 +32,7 @@ fn is_listener(fd: BorrowedFd<'_>) -> bool {
     std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:seccomp notify")
 }
 
-fn give(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {
+fn send(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {
     let agent = console::connect(&listener.path).context("failed to connect with seccomp agent")?;
     console::send(agent.as_fd(), text, fd)
 }

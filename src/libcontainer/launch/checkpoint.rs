@@ -96,7 +96,7 @@ impl Checkpoint {
         })?;
         let request = self.request(&container, plan, &directories, &mut criu)?;
         let pid = container.record().init_process_pid;
-        let done = criu.ask(&request).and_then(|()| self.until_done(pid, &mut criu, &directories));
+        let done = criu.send_request(&request).and_then(|()| self.until_done(pid, &mut criu, &directories));
         let guardian = criu.finish();
         if let Err(error) = done {
             // CRIU lets the processes run again, unless it was killed.
@@ -176,7 +176,7 @@ impl Checkpoint {
             version.must_have(CriuFeature::NetworkLock)?;
         }
         let annotations = record.annotations();
-        let mut asked = Options {
+        let mut requested = Options {
             pid: Some(record.init_process_pid),
             root: Some(record.config.rootfs.to_string_lossy().into_owned()),
             leave_running: Some(self.afterwards == Afterwards::Running),
@@ -203,19 +203,19 @@ impl Checkpoint {
             })?;
             let namespace = Namespace::of(record.init_process_pid, joined.name);
             let inode = namespace.with_context(|| format!("look at the container's {} namespace", joined.name))?.inode;
-            asked.external.push(format!("{}[{inode}]:{key}", joined.name));
+            requested.external.push(format!("{}[{inode}]:{key}", joined.name));
         }
         if !pre_dump {
             let descriptors = host_streams::names(container)?;
             keep_descriptors(&descriptors, &self.imaging.directory)?;
             let names = descriptors.iter().map(|name| name.strip_prefix(NULL).unwrap_or(name));
-            asked.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
-            asked.ext_mnt = external_mounts(record.init_process_pid, &plan.outside())?;
-            let more = foreign_mounts::keep(record.init_process_pid, &asked.ext_mnt, &self.imaging.directory)?;
-            asked.ext_mnt.extend(more);
+            requested.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
+            requested.ext_mnt = external_mounts(record.init_process_pid, &plan.outside())?;
+            let more = foreign_mounts::record(record.init_process_pid, &requested.ext_mnt, &self.imaging.directory)?;
+            requested.ext_mnt.extend(more);
         }
         let what = if pre_dump { CriuReqType::PreDump } else { CriuReqType::Dump };
-        Ok(CriuReq { r#type: what.into(), opts: Some(asked), ..CriuReq::default() })
+        Ok(CriuReq { r#type: what.into(), opts: Some(requested), ..CriuReq::default() })
     }
 }
 
@@ -276,7 +276,7 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
     let root = ContainerRoot::of(pid)?;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for mount in outside {
-        let Some((place, is_directory)) = place_of(&root, mount)? else { continue };
+        let Some((place, is_directory)) = path_of(&root, mount)? else { continue };
         // A directory is masked by a file system of the container itself.
         if mount.named == Named::Null && is_directory || !seen.insert(place.clone()) {
             continue;
@@ -288,7 +288,7 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
 
 /// The path of a mount in the container, after all links are followed, and whether it is a directory. None if it does
 /// not exist.
-pub(super) fn place_of(root: &ContainerRoot, mount: &Outside) -> Result<Option<(String, bool)>> {
+pub(super) fn path_of(root: &ContainerRoot, mount: &Outside) -> Result<Option<(String, bool)>> {
     let links = if mount.last == Last::Itself { Symlinks::LastItself } else { Symlinks::Followed };
     let found = match root.find(Path::new(OsStr::from_bytes(mount.place.to_bytes())), links) {
         Ok(found) => found,

@@ -24,7 +24,7 @@ use crate::sys::clone::{Alone, clone, exit};
 use crate::sys::command_line::CommandLine;
 use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
-use crate::sys::page::Birth;
+use crate::sys::page::FirstChildPage;
 use crate::sys::sched::set_affinity;
 use crate::sys::signals;
 use crate::wire::{Failure, Up, Words};
@@ -73,7 +73,7 @@ impl Opened {
             strings.overwrite(alone);
             // When the runtime ends, init must see the end of the stream.
             drop((ours.take(), mount.take()));
-            enter(&mut tasks_files, &self.birth);
+            enter(&mut tasks_files, &self.first_child);
             self.take_streams(alone, &theirs);
             let prepared = self.prepared(plan, alone, theirs.as_fd(), steps, &left);
             init::run(&Prepared { nofile, ..prepared })
@@ -113,7 +113,7 @@ impl Opened {
             mounted: self.mounted.as_ref().map(AsFd::as_fd),
             talk,
             page: &self.page,
-            birth: &self.birth,
+            first_child: &self.first_child,
             steps,
             left,
             alone,
@@ -239,10 +239,10 @@ fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<Option<OwnedFd>>, ToEnter) 
 
 /// The child enters its cgroups, closes the files, and notes how many it has entered. The runtime tries the others
 /// again, and reports the error. The list is not freed: a child does not use the heap.
-fn enter(tasks_files: &mut [Option<OwnedFd>], birth: &Birth) {
+fn enter(tasks_files: &mut [Option<OwnedFd>], first_child: &FirstChildPage) {
     let entered = tasks_files.iter().flatten().take_while(|file| rustix::io::write(file, b"0").is_ok()).count();
     tasks_files.iter_mut().for_each(|file| drop(file.take()));
-    birth.has_entered(entered);
+    first_child.has_entered(entered);
 }
 
 /// Our own oom_score_adj. We change it for the moment of the clone, so that the child inherits it: an ordinary user

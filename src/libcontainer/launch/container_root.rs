@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::error::{Context, Result, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::words;
-use crate::sys::mount::look;
+use crate::sys::mount::statx;
 
 /// File systems of the kernel, which never ask a process. An overlay is not one of them: its layers may be FUSE.
 const OF_THE_KERNEL: [&str; 19] = [
@@ -160,7 +160,7 @@ impl ContainerRoot {
 
     /// Says what `file` is, without a question to its file system. `above` is the directory that it was found in.
     fn checked(&self, file: OwnedFd, above: Option<&FoundFile>) -> Result<FoundFile, Missed> {
-        let stat = look(file.as_fd(), c"")?;
+        let stat = statx(file.as_fd(), c"")?;
         let (kind, mount) = (FileType::from_raw_mode(stat.stx_mode.into()), stat.stx_mnt_id);
         if let Some(above) = above.filter(|above| above.mount == mount) {
             return Ok(FoundFile { file, kind, fstype: above.fstype.clone(), mount });
@@ -228,7 +228,7 @@ mod tests {
             ContainerRoot::with(opened(&path), File::open("/proc/self/mountinfo").unwrap(), host_devices().unwrap());
         let inode = |path: PathBuf| std::os::unix::fs::MetadataExt::ino(&std::fs::symlink_metadata(path).unwrap());
         let found = |name: &str, links| {
-            root.find(Path::new(name), links).map(|found| look(found.file.as_fd(), c"").unwrap().stx_ino)
+            root.find(Path::new(name), links).map(|found| statx(found.file.as_fd(), c"").unwrap().stx_ino)
         };
         let at = |below: &str| Ok(inode(path.join(below)));
         for (name, expected) in [("abs/b", "a/b"), ("/a/up", "a/b"), ("../../a/./b/..", "a"), ("/", ".")] {

@@ -106,7 +106,7 @@ impl<'a> NewContainer<'a> {
         let pid_file = self.pid_file.clone();
         let mut reached = Reached::Nothing;
         match self.fill(&mut reserved, &identity, &mut reached) {
-            Ok((container, ready)) => Ok(MadeContainer { container, ready, lock: reserved.made()?, pid_file }),
+            Ok((container, ready)) => Ok(MadeContainer { container, ready, lock: reserved.complete()?, pid_file }),
             Err(error) => Err(undone_with_hooks(reserved, error, reached, config, &identity)),
         }
     }
@@ -123,7 +123,7 @@ impl<'a> NewContainer<'a> {
         }
         HookFiles::check(self.plan, identity.annotations)?;
         let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal, identity.environment)?;
-        opened.give(self.streams);
+        opened.set_streams(self.streams);
         opened.keep_times(self.times);
         let resources = KernelGroups::make(self.plan, identity.environment)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
@@ -148,14 +148,14 @@ impl<'a> NewContainer<'a> {
         }
         let mut record = record::assemble(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
-            own.host_mounts = host_mounts::made(reserved.lock()?)?;
+            own.host_mounts = host_mounts::of_container(reserved.lock()?)?;
         }
         if let Some(own) = &mut record.coracle {
             own.landlock = ready.files_of_ruleset()?;
         }
         // The last moment for a failure without a container.
         wait::check()?;
-        let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
+        let container = save(reserved, record, self.pid_file.as_deref(), ready.pid())?;
         resources.keep();
         Ok((container, ready))
     }
@@ -181,7 +181,7 @@ pub(super) fn undone_with_hooks(
 /// The directories that will be made.
 pub(super) fn will_make(plan: &Plan, note: &mut Note, environment: &Environment) {
     if let Some(cgroup) = &plan.cgroup {
-        note.coming = Cgroup::at(&cgroup.placement, environment).outermost_paths();
+        note.coming = Cgroup::placed(&cgroup.placement, environment).outermost_paths();
         note.coming.retain(|_, directory| !directory.exists());
     }
     note.groups = plan.resctrl.as_ref().map(ResctrlGroup::own_directories).unwrap_or_default();
@@ -199,7 +199,7 @@ pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
 /// Undoes what was made of a container. `delete --force` tries again what fails here.
 fn unmake(reserved: Reserved, error: Error) -> Error {
     let undone = reserved.lock().and_then(|lock| {
-        host_mounts::look(lock)?;
+        host_mounts::add_submounts(lock)?;
         undo::undo(reserved.note(), lock, reserved.environment())
     });
     match undone {
@@ -213,7 +213,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
 }
 
 /// Writes the pid file and the record. The record comes last: from then on the container exists.
-pub(super) fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
+pub(super) fn save(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
     if let Some(path) = pid_file {
         pidfile::write(path, pid)?;
     }

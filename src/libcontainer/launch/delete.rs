@@ -97,7 +97,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     };
     // With init of a pid namespace all its processes end.
     let own_ended = container.has_own_pids() && init.is_none_or(ended);
-    let others = empty(&container, &mut cgroup, leftovers, own_ended)?;
+    let others = empty_cgroup(&container, &mut cgroup, leftovers, own_ended)?;
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
     let (hooks, unread) = match hooks::of_container(&container) {
@@ -135,7 +135,12 @@ pub fn kill_while_locked(container: &Container) {
 ///
 /// # Errors
 /// Processes are left.
-fn empty(container: &Container, cgroup: &mut Cgroup, leftovers: Leftovers, own_ended: bool) -> Result<Option<Error>> {
+fn empty_cgroup(
+    container: &Container,
+    cgroup: &mut Cgroup,
+    leftovers: Leftovers,
+    own_ended: bool,
+) -> Result<Option<Error>> {
     let may_be_empty = own_ended || leftovers == Leftovers::None;
     // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
     if may_be_empty && cgroup.remove_unused() {

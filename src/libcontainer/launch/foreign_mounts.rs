@@ -15,7 +15,7 @@ use crate::criu::ExternalMount;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::words;
-use crate::sys::mount::look;
+use crate::sys::mount::statx;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.
@@ -43,7 +43,7 @@ struct File {
 
 impl File {
     fn of(file: impl AsFd) -> Result<File, Errno> {
-        let stat = look(file.as_fd(), c"")?;
+        let stat = statx(file.as_fd(), c"")?;
         Ok(File { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
     }
 
@@ -59,7 +59,7 @@ impl File {
 ///
 /// # Errors
 /// mountinfo cannot be read, or the file cannot be written.
-pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Result<Vec<ExternalMount>> {
+pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Result<Vec<ExternalMount>> {
     let path = format!("/proc/{pid}/mountinfo");
     let theirs = mountinfo::parse(&fs::read(&path).with_context(|| format!("read {path}"))?);
     let ours = mountinfo::all().context("read /proc/self/mountinfo")?;

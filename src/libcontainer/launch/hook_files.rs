@@ -83,7 +83,7 @@ impl HookFile {
             error!("{at}: open {path}: {}{why}", words(errno))
         };
         let file = match found(path) {
-            Err(Errno::NOENT) => match made(Path::new(path)) {
+            Err(Errno::NOENT) => match make_file(Path::new(path)) {
                 // Another runtime has made it in the meantime.
                 Err(Errno::EXIST) => found(path),
                 made => made,
@@ -112,7 +112,7 @@ fn found(path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Makes a new file.
-fn made(path: &Path) -> Result<OwnedFd, Errno> {
+fn make_file(path: &Path) -> Result<OwnedFd, Errno> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::NOENT) };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat2(CWD, directory, flags, Mode::empty(), NO_LINKS)?;

@@ -42,7 +42,7 @@ pub(super) fn run(
     init: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
     let list = HookList { state, identity, at, files, init };
-    hooks.iter().enumerate().try_for_each(|(n, hook)| list.one(hook, n))
+    hooks.iter().enumerate().try_for_each(|(n, hook)| list.run_one(hook, n))
 }
 
 /// Runs all `hooks`, and returns all failures. The specification demands this for poststop. A hook also runs if the file for
@@ -55,7 +55,7 @@ pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at:
     };
     let files = HookFiles { stdout: file(HOOKS_STDOUT), stderr: file(HOOKS_STDERR) };
     let list = HookList { state, identity, at, files: &files, init: None };
-    failed.extend(hooks.iter().enumerate().filter_map(|(n, hook)| list.one(hook, n).err()));
+    failed.extend(hooks.iter().enumerate().filter_map(|(n, hook)| list.run_one(hook, n).err()));
     failed
 }
 
@@ -67,14 +67,14 @@ pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at:
 pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     /// Reads only the hooks of the config.
     #[derive(serde::Deserialize)]
-    struct Only {
+    struct HooksMember {
         hooks: Option<Hooks>,
     }
     if container.record().coracle.as_ref().is_some_and(|own| own.without_late_hooks) {
         return Ok(None);
     }
     let text = container.config()?;
-    let only: Only = serde_json::from_slice(&text).context("read the container's config")?;
+    let only: HooksMember = serde_json::from_slice(&text).context("read the container's config")?;
     Ok(only.hooks)
 }
 
@@ -89,7 +89,7 @@ struct HookList<'a> {
 
 impl HookList<'_> {
     /// Runs the hook with this number.
-    fn one(&self, hook: &Hook, n: usize) -> Result<()> {
+    fn run_one(&self, hook: &Hook, n: usize) -> Result<()> {
         self.finish_one(hook, n).map_err(|error| error.or_kind(Kind::Hook))
     }
 

@@ -21,7 +21,7 @@ use crate::sys::mount::{MountId, detach};
 ///
 /// # Errors
 /// The file or /proc/self/mountinfo cannot be read.
-pub(super) fn look(lock: &Lock) -> Result<()> {
+pub(super) fn add_submounts(lock: &Lock) -> Result<()> {
     let mounted = lock.mounted()?;
     if mounted.whole || mounted.mounts.is_empty() {
         return Ok(());
@@ -36,12 +36,12 @@ pub(super) fn look(lock: &Lock) -> Result<()> {
 /// The mounts of the container, with their paths.
 ///
 /// # Errors
-/// Those of `look`.
-pub(super) fn made(lock: &Lock) -> Result<Vec<HostMount>> {
-    look(lock)?;
+/// Those of `add_submounts`.
+pub(super) fn of_container(lock: &Lock) -> Result<Vec<HostMount>> {
+    add_submounts(lock)?;
     let (mounted, all) = (lock.mounted()?, all()?);
     let path = |id| all.iter().find(|mount| mount.id == id).map(|mount| mount.path.clone()).unwrap_or_default();
-    Ok(mounted.mounts.into_iter().map(|id| HostMount::at(path(id.id), id)).collect())
+    Ok(mounted.mounts.into_iter().map(|id| HostMount::new(path(id.id), id)).collect())
 }
 
 /// Unmounts `mounts`, inner mounts first, and again those that could not be reached because another one covered them.

@@ -12,7 +12,7 @@ use super::images::{FILE, NULL};
 use crate::container::Container;
 use crate::error::{Context, Result};
 use crate::host::{Namespace, mountinfo};
-use crate::sys::mount::look;
+use crate::sys::mount::statx;
 use crate::sys::text::keyed_number;
 
 /// The major number of /dev/null, /dev/zero and the like.
@@ -70,7 +70,7 @@ fn name_of(pid: i32, number: &str, mounts: &[mountinfo::Mount]) -> Option<String
     let mount = keyed_number(&info, "mnt_id").filter(|id| mounts.iter().all(|there| there.id != *id))?;
     let file =
         fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{pid}/fd/{number}")).ok()?;
-    let stat = look(file.as_fd(), c"").ok()?;
+    let stat = statx(file.as_fd(), c"").ok()?;
     let kind = FileType::from_raw_mode(stat.stx_mode.into());
     let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
     let is_memory = kind.is_char_device() && device.0 == MEMORY_DEVICES;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::checkpoint::place_of;
+use super::checkpoint::path_of;
 use super::container_root::ContainerRoot;
 use super::foreign_mounts;
 use super::images::{DESCRIPTORS, FILE, Images, NULL, config_file};
@@ -148,7 +148,7 @@ pub(super) fn external_mounts(plan: &Plan, root: Option<&Path>, directory: &Path
     let mut all: Vec<ExternalMount> = Vec::new();
     for mount in plan.outside() {
         let val = mount.source.to_string_lossy().into_owned();
-        let resolved = opened.as_ref().map(|opened| place_of(opened, &mount)).transpose()?.flatten();
+        let resolved = opened.as_ref().map(|opened| path_of(opened, &mount)).transpose()?.flatten();
         // crun also uses the place of a masked file as its name.
         for place in [Some(mount.written()), resolved.map(|(place, _)| place)].into_iter().flatten() {
             for key in [mount.name(&place), place] {

@@ -23,7 +23,7 @@ impl Launched<'_> {
     /// them any more.
     pub(super) fn still_outside(&self) -> impl Iterator<Item = &str> {
         let ToEnter { by_itself, by_us } = &self.to_enter;
-        by_us.iter().chain(by_itself.iter().skip(self.opened.birth.entered())).map(String::as_str)
+        by_us.iter().chain(by_itself.iter().skip(self.opened.first_child.entered())).map(String::as_str)
     }
 }
 

@@ -48,10 +48,10 @@ impl DetachedMount {
 /// # Errors
 /// The place, and the kernel's error.
 pub fn detached(mounts: &[LiveMount]) -> Result<Vec<DetachedMount>> {
-    mounts.iter().map(one).collect()
+    mounts.iter().map(detached_mount).collect()
 }
 
-fn one(mount: &LiveMount) -> Result<DetachedMount> {
+fn detached_mount(mount: &LiveMount) -> Result<DetachedMount> {
     let LiveMount { at, tree, changes, destination } = mount;
     let tree = match tree {
         LiveTree::Bind(source, reach) => {
@@ -121,7 +121,7 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
         let root = root(&proc, devices)?;
         let mut attached: Vec<&DetachedMount> = Vec::new();
         for mount in mounts {
-            if let Err(error) = place(mount, &root, of_host.as_deref()) {
+            if let Err(error) = attach_one(mount, &root, of_host.as_deref()) {
                 let back = attached.iter().rev().try_for_each(|mount| unmount(mount.tree.as_fd(), &proc));
                 let left = back.err().map(|errno| format!("; umount2 of those before it: {}", words(errno)));
                 bail!("{error}{}", left.unwrap_or_default());
@@ -132,7 +132,7 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     })
 }
 
-fn place(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64]>) -> Result<()> {
+fn attach_one(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64]>) -> Result<()> {
     let at = mount.at.key("destination");
     let name = mount.destination.to_string_lossy();
     let said = |errno: Errno| error!("{at}: /{name}: {}", words(errno));

@@ -66,6 +66,6 @@ pub use identity::Identity;
 pub use launched::Launched;
 pub use open::{Opened, Times, open_all};
 #[cfg(any(test, fuzzing))]
-pub(crate) use rtnetlink::hears as netlink_hears;
+pub(crate) use rtnetlink::read_bytes as netlink_reads;
 pub use serve::SetUpProcess;
 pub use streams::Streams;

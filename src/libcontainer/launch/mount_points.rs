@@ -31,7 +31,7 @@ pub(super) fn make(root: &Path, points: &[MountPoint]) -> Result<()> {
             }
             Some(MountPoint { source: None, .. }) | None => (root, place.as_path()),
         };
-        one(base, rest, is_file(point))
+        make_one(base, rest, is_file(point))
             .with_context(|| format!("make the mount point /{} in {}", place.display(), base.display()))?;
     }
     Ok(())
@@ -45,7 +45,7 @@ fn is_file(point: &MountPoint) -> bool {
     }
 }
 
-fn one(base: &Path, path: &Path, file: bool) -> Result<()> {
+fn make_one(base: &Path, path: &Path, file: bool) -> Result<()> {
     let said = |errno: Errno| error!("{}", words(errno));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let base = rustix::fs::openat(CWD, base, flags, Mode::empty()).map_err(said)?;

@@ -78,7 +78,7 @@ impl NotifySocket {
             wait::ready(&[said, (pidfd, PollFlags::IN)], None).context("NOTIFY_SOCKET")?;
             let ended = wait::readable(pidfd, Some(Instant::now()))?;
             if self.pass_on()? {
-                self.tell(&format!("MAINPID={pid}"))?;
+                self.send_line(&format!("MAINPID={pid}"))?;
                 return self.barrier();
             }
             if ended {
@@ -102,11 +102,11 @@ impl NotifySocket {
             let text = String::from_utf8_lossy(&buffer[..length]);
             ready = text.lines().rfind(|line| line.starts_with("READY=")).map(str::to_owned).or(ready);
         }
-        ready.as_deref().map_or(Ok(()), |line| self.tell(line))?;
+        ready.as_deref().map_or(Ok(()), |line| self.send_line(line))?;
         Ok(ready.is_some())
     }
 
-    fn tell(&self, line: &str) -> Result<()> {
+    fn send_line(&self, line: &str) -> Result<()> {
         self.manager.send(line.as_bytes()).map(drop).with_context(|| format!("NOTIFY_SOCKET: send {line}"))
     }
 

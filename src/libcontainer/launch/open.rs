@@ -27,7 +27,7 @@ use crate::sys::errno::{said_with, words};
 use crate::sys::host_proc::HostProc;
 use crate::sys::host_proc::is_proc_root;
 use crate::sys::mount::Reach;
-use crate::sys::page::{Birth, Page};
+use crate::sys::page::{FirstChildPage, Page};
 use crate::sys::seccomp::Program;
 
 const NULL: &str = "/dev/null";
@@ -47,7 +47,7 @@ pub struct Opened {
     pub(super) late: Vec<Late>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
-    pub(super) birth: Birth,
+    pub(super) first_child: FirstChildPage,
     /// The file in which init records its mounts on the host, for a container without a mount namespace.
     pub(super) mounted: Option<MountedFile>,
     /// Groups in resctrl that init enters as soon as it exists.
@@ -134,7 +134,7 @@ pub fn open_all(
         None => None,
     };
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
-    let birth = Birth::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
+    let first_child = FirstChildPage::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
     let streams = Streams::default();
@@ -146,7 +146,7 @@ pub fn open_all(
         late,
         program,
         page,
-        birth,
+        first_child,
         mounted,
         groups,
         moved: None,
@@ -184,7 +184,7 @@ impl Opened {
     }
 
     /// Sets the first descriptors of the process.
-    pub fn give(&mut self, streams: Streams) {
+    pub fn set_streams(&mut self, streams: Streams) {
         self.streams = streams;
     }
 
@@ -240,8 +240,8 @@ fn foreign(at: &At) -> Result<()> {
 }
 
 /// The only possible error is its label.
-fn empty(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
-    crate::sys::mount::empty(label).map_err(|errno| match label {
+fn empty_tmpfs(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
+    crate::sys::mount::empty_tmpfs(label).map_err(|errno| match label {
         Some(label) => {
             let label = label.to_string_lossy();
             error!("linux.mountLabel: mount an empty tmpfs labelled {label}: {}", words(errno))
@@ -318,7 +318,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             device(path, *kind, *number).map_err(|errno| failed_to_bind_device(at, path, errno))
         }
         Opening::Null => tree(NULL.as_ref(), Reach::One).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
-        Opening::Empty(label) => empty(label.as_deref(), at),
+        Opening::Empty(label) => empty_tmpfs(label.as_deref(), at),
         Opening::FilesOfRuleset => rustix::fs::memfd_create(c"ruleset", MemfdFlags::CLOEXEC)
             .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)

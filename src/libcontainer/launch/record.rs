@@ -67,8 +67,9 @@ pub(super) fn assemble(
 fn namespaces(config: &Config, pid: i32) -> BTreeMap<String, (u64, u64)> {
     let linux = config.spec.linux().as_ref();
     let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let asked = |kind| kind == libc::CLONE_NEWUSER as u64 || list.iter().any(|namespace| bit(namespace.typ()) == kind);
-    let all = KINDS.iter().filter(|(kind, ..)| asked(*kind));
+    let requested =
+        |kind| kind == libc::CLONE_NEWUSER as u64 || list.iter().any(|namespace| bit(namespace.typ()) == kind);
+    let all = KINDS.iter().filter(|(kind, ..)| requested(*kind));
     all.filter_map(|(_, _, file)| Some(((*file).to_owned(), Namespace::of(pid, file).ok()?.numbers()))).collect()
 }
 

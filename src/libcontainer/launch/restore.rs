@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::checkpoint::descriptors;
 use super::child::Child;
-use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
+use super::create::{Creator, Reached, has_made, save, undone_with_hooks, will_make};
 use super::for_criu::{in_mounts_of, in_network_of, with_bound};
 use super::hook_files::HookFiles;
 use super::identity::Identity;
@@ -132,7 +132,7 @@ impl Restore<'_> {
         let mut reached = Reached::Nothing;
         match self.fill(&mut reserved, &identity, &mut reached) {
             Ok((container, child, warnings)) => {
-                Ok(Restored { container, child: child.keep(), warnings, _lock: reserved.made()? })
+                Ok(Restored { container, child: child.keep(), warnings, _lock: reserved.complete()? })
             }
             Err(error) => Err(undone_with_hooks(reserved, error, reached, self.config, &identity)),
         }
@@ -174,9 +174,9 @@ impl Restore<'_> {
             let criu = Criu::begin(Setup { program: imaging.program(), streams, handed, environment, thaw: None })?;
             Ok((criu, directories))
         })?;
-        self.place(&criu, resources.cgroup())?;
+        self.enter_groups(&criu, resources.cgroup())?;
         let request = self.request(&criu, &directories, &root, &bound, inherited)?;
-        criu.ask(&request)?;
+        criu.send_request(&request)?;
         let mut making = Making {
             reserved,
             identity,
@@ -239,7 +239,7 @@ impl Restore<'_> {
     }
 
     /// CRIU is in the container's cgroups, so the processes begin there.
-    fn place(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
+    fn enter_groups(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
         let Some(cgroup) = cgroup else { return Ok(()) };
         let pid = criu.pid();
         let unit = self.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
@@ -270,7 +270,7 @@ impl Restore<'_> {
             (self.imaging.allows(Allow::TcpClose), CriuFeature::TcpClose),
             (self.terminal.is_some(), CriuFeature::Terminal),
         ];
-        needs.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, need)| version.must_have(need))?;
+        needs.into_iter().filter(|(requested, _)| *requested).try_for_each(|(_, need)| version.must_have(need))?;
         let mut join_ns = Vec::new();
         for joined in self.plan.joined_namespaces() {
             match joined.name {
@@ -284,7 +284,7 @@ impl Restore<'_> {
             }
         }
         let annotations = self.config.spec.annotations().clone().unwrap_or_default();
-        let asked = Options {
+        let requested = Options {
             evasive_devices: Some(true),
             rst_sibling: Some(true),
             root: Some(bound.to_string_lossy().into_owned()),
@@ -299,7 +299,7 @@ impl Restore<'_> {
             mntns_compat_mode: self.plan.id_maps.as_ref().map(|_| version < CriuVersion::new(3, 18, 0)),
             ..options(&self.imaging, directories)
         };
-        Ok(CriuReq { r#type: CriuReqType::Restore.into(), opts: Some(asked), ..CriuReq::default() })
+        Ok(CriuReq { r#type: CriuReqType::Restore.into(), opts: Some(requested), ..CriuReq::default() })
     }
 
     fn until_done(&mut self, criu: &mut Criu, directories: &Directories, making: &mut Making<'_>) -> Result<()> {
@@ -380,7 +380,7 @@ impl Restore<'_> {
                 .push(crate::container::RecordedNamespace { kind: "NEWTIME".to_owned(), path: String::new() });
         }
         wait::check()?;
-        making.container = Some(keep(making.reserved, record, self.pid_file.as_deref(), pid)?);
+        making.container = Some(save(making.reserved, record, self.pid_file.as_deref(), pid)?);
         Ok(())
     }
 

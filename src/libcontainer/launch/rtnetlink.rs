@@ -184,9 +184,9 @@ impl Rtnetlink {
 
     /// The permanent addresses of the device.
     pub(super) fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>> {
-        let mut ask = AddressMessage::default();
-        ask.header.family = AddressFamily::Unspec;
-        let all = self.talk(RouteMessage::Addresses(ask), NLM_F_DUMP)?;
+        let mut query = AddressMessage::default();
+        query.header.family = AddressFamily::Unspec;
+        let all = self.talk(RouteMessage::Addresses(query), NLM_F_DUMP)?;
         Ok(all.into_iter().filter(|address| address.header.index == index && is_kept(address)).collect())
     }
 
@@ -290,7 +290,7 @@ fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool>
 
 /// Parses any bytes as an answer of the kernel: for fuzz/.
 #[cfg(any(test, fuzzing))]
-pub fn hears(bytes: &[u8]) {
+pub fn read_bytes(bytes: &[u8]) {
     std::hint::black_box(Departed::parse(bytes));
     let mut heard = Vec::new();
     let _ = all_is_said(bytes, &mut heard);

@@ -137,20 +137,20 @@ fn until_ready(
         }
         let (up, carried) = said?;
         match up {
-            Some(Up::Request(ask)) => {
-                turns.take(ask)?;
-                if matches!(ask, Request::Cgroup | Request::Hooks(_)) {
+            Some(Up::Request(request)) => {
+                turns.take(request)?;
+                if matches!(request, Request::Cgroup | Request::Hooks(_)) {
                     entry.finish(launched)?;
                 }
-                if let (Request::Hooks(_), Some(_), Some(lock)) = (ask, &launched.opened.mounted, lock) {
+                if let (Request::Hooks(_), Some(_), Some(lock)) = (request, &launched.opened.mounted, lock) {
                     // ORDER: a mount that a hook makes does not belong to the container.
-                    host_mounts::look(lock)?;
+                    host_mounts::add_submounts(lock)?;
                 }
-                if let (Request::Delegate, Some(cgroup)) = (ask, cgroup) {
+                if let (Request::Delegate, Some(cgroup)) = (request, cgroup) {
                     delegate(launched, cgroup)?;
                 }
-                answer(launched, ask, carried, identity)?;
-                match ask {
+                answer(launched, request, carried, identity)?;
+                match request {
                     Request::Tree(slot) => send_tree(launched, Slot(slot as usize))?,
                     _ => say_go(&launched.talk)?,
                 }
@@ -254,7 +254,7 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
 
 /// Init, which the bridge has cloned as our child (CLONE_PARENT). None if we have it already.
 fn cloned(launched: &Launched<'_>) -> Result<Option<Child>> {
-    let Some(pid) = launched.opened.birth.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(None) };
+    let Some(pid) = launched.opened.first_child.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(None) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
@@ -268,7 +268,7 @@ fn cloned(launched: &Launched<'_>) -> Result<Option<Child>> {
 /// Kills the bridge if we do not know init yet, and an init that it has cloned after our last look: a container can stop init
 /// before it asks for its own death with us (PR_SET_PDEATHSIG).
 fn end_bridge(launched: &mut Launched<'_>) {
-    if launched.plan.bridge.is_empty() || launched.opened.birth.pid() == Some(launched.child.pid) {
+    if launched.plan.bridge.is_empty() || launched.opened.first_child.pid() == Some(launched.child.pid) {
         return;
     }
     // ORDER: a bridge that has ended clones no more.
@@ -317,9 +317,14 @@ fn pid_inside(pid: i32) -> Result<i32> {
     inside.map_or(Ok(pid), |inside| inside.parse().map_err(|why| error!("{}: NSpid: {why}", failed())))
 }
 
-fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
+fn answer(
+    launched: &mut Launched<'_>,
+    request: Request,
+    carried: Option<OwnedFd>,
+    identity: &Identity<'_>,
+) -> Result<()> {
     let pid = launched.child.pid;
-    match ask {
+    match request {
         Request::IdMaps => {
             let maps = launched.plan.id_maps.as_ref().ok_or_else(|| error!("no id maps in the plan"))?;
             id_maps::write(&launched.opened.proc, pid, maps, &At::new("linux"), identity.environment)

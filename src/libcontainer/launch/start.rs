@@ -218,11 +218,11 @@ fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> R
 fn why_not(container: &Container, failed: &Failure) -> Option<String> {
     let process = container.process().ok()?;
     let config = config::load(&container.config().ok()?).ok()?;
-    let asked = config.spec.process().as_ref()?;
-    let waiting = Waiting::of(container.record().init_process_pid, asked.cwd())?;
+    let requested = config.spec.process().as_ref()?;
+    let waiting = Waiting::of(container.record().init_process_pid, requested.cwd())?;
     // No other process had this pid during the read.
     signals::send(process.as_fd(), 0).ok()?;
-    let paths = plan::candidates(asked);
+    let paths = plan::candidates(requested);
     waiting.cause(paths.iter().map(OsStr::new), failed)
 }
 

@@ -40,10 +40,10 @@ impl<'p> Turns<'p> {
     ///
     /// # Errors
     /// No remaining step sends this request.
-    pub(super) fn take(&mut self, ask: Request) -> Result<()> {
-        match self.rest.find(|step| step.what.may_request(ask)) {
+    pub(super) fn take(&mut self, request: Request) -> Result<()> {
+        match self.rest.find(|step| step.what.may_request(request)) {
             Some(_) => Ok(()),
-            None => bail!("init has sent a request that it must not send at this time: {ask:?}"),
+            None => bail!("init has sent a request that it must not send at this time: {request:?}"),
         }
     }
 }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn each_request_has_one_turn_in_the_order_of_the_plan() {
-        let step = |ask| Step::at(&At::new("x"), What::Request(ask));
+        let step = |request| Step::at(&At::new("x"), What::Request(request));
         let hooks = Request::Hooks(HookPoint::CreateRuntime);
         let (bridge, init) = ([step(Request::Tree(3)), step(hooks)], [step(Request::Limits), step(Request::Scheduler)]);
         let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::frozen::has_ended;
-use super::host_mounts::{look, must_have_none, take_away};
+use super::host_mounts::{add_submounts, must_have_none, take_away};
 use crate::cgroup::{Cgroup, frozen_on_version_1};
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
@@ -22,8 +22,8 @@ pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
     let coming = Cgroup::open(note.coming.clone(), None, environment).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
     // ORDER: after init has ended. Until then it may mount something.
-    let mounts = look(lock).and_then(|()| lock.mounted()).and_then(|mounted| {
-        let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::at(PathBuf::new(), id)).collect();
+    let mounts = add_submounts(lock).and_then(|()| lock.mounted()).and_then(|mounted| {
+        let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::new(PathBuf::new(), id)).collect();
         take_away(&mounts)?.into_iter().next().map_or(Ok(()), Err)
     });
     let older = note.mounts.as_ref().map_or(Ok(()), must_have_none);

@@ -5,7 +5,7 @@ use super::notes::Notes;
 use super::process;
 use super::step::What;
 use super::steps::Steps;
-use super::values::mask;
+use super::values::bitmap;
 use crate::config::At;
 use crate::wire::Request;
 
@@ -19,12 +19,12 @@ pub(super) struct Affinity {
 
 /// Reads the property. Both lists must have the syntax of CPU lists, also when no exec uses them.
 pub(super) fn read(own: Own<'_>, notes: &mut Notes) -> Affinity {
-    let asked = own.process.and_then(|process| process.exec_cpu_affinity().as_ref());
-    let Some(asked) = asked else { return Affinity::default() };
+    let requested = own.process.and_then(|process| process.exec_cpu_affinity().as_ref());
+    let Some(requested) = requested else { return Affinity::default() };
     let at = own.at.key("execCPUAffinity");
     Affinity {
-        initial: cpus(asked.initial(), at.key("initial"), notes),
-        last: cpus(asked.cpu_affinity_final(), at.key("final"), notes),
+        initial: cpus(requested.initial(), at.key("initial"), notes),
+        last: cpus(requested.cpu_affinity_final(), at.key("final"), notes),
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) fn of_exec(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Aff
 /// The mask for a list. An empty list changes nothing.
 fn cpus(list: &Option<String>, at: At, notes: &mut Notes) -> Option<(At, Vec<u64>)> {
     let text = list.as_deref().filter(|text| !text.is_empty())?;
-    let mask = mask(text);
+    let mask = bitmap(text);
     if mask.is_none() {
         notes.fault(&at, format!("{text:?} is not a list of CPUs such as 0-3,7"));
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::given::{Asked, CgroupUse, Given};
+use super::given::{CgroupUse, Given, Switch};
 use super::notes::Notes;
 use super::resources::{CgroupOwner, Delegated};
 use super::values::inside;
@@ -31,10 +31,10 @@ pub const SUBGROUP: &str = "run.oci.systemd.subgroup";
 pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
 
 /// Reads an annotation that is on or off. Another value is a fault.
-pub(super) fn switch(given: &Given<'_>, name: &str, notes: &mut Notes) -> Asked {
-    given.asked(name).unwrap_or_else(|other| {
+pub(super) fn switch(given: &Given<'_>, name: &str, notes: &mut Notes) -> Switch {
+    given.switch(name).unwrap_or_else(|other| {
         notes.fault(&At::annotation(name), format!("{other:?} is not 1, true, 0 or false"));
-        Asked::No
+        Switch::Off
     })
 }
 

@@ -8,11 +8,11 @@ use crate::config::{At, Warning};
 
 /// Reads `process.capabilities`, limited to what the runtime has. Without the object, the process has no capability,
 /// and its bounding set is empty. `own_bounding` is the runtime's bounding set.
-pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (CapabilitySets, Vec<Warning>) {
+pub fn sets(requested: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (CapabilitySets, Vec<Warning>) {
     let mut warnings = Vec::new();
-    let Some(asked) = asked else { return (CapabilitySets::default(), warnings) };
+    let Some(requested) = requested else { return (CapabilitySets::default(), warnings) };
     let mut set = |name: &str, list: &Option<Capabilities>| {
-        let mask = mask(list.as_ref());
+        let mask = bits(list.as_ref());
         let beyond = mask & !own_bounding;
         if beyond != 0 {
             let said = format!("{} cannot be given: the runtime does not have it itself", names(beyond));
@@ -21,11 +21,11 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
         mask & own_bounding
     };
     let mut sets = CapabilitySets {
-        bounding: set("bounding", asked.bounding()),
-        effective: set("effective", asked.effective()),
-        permitted: set("permitted", asked.permitted()),
-        inheritable: set("inheritable", asked.inheritable()),
-        ambient: set("ambient", asked.ambient()),
+        bounding: set("bounding", requested.bounding()),
+        effective: set("effective", requested.effective()),
+        permitted: set("permitted", requested.permitted()),
+        inheritable: set("inheritable", requested.inheritable()),
+        ambient: set("ambient", requested.ambient()),
         until_exec: 0,
     };
     let unfounded = sets.ambient & !(sets.inheritable & sets.permitted);
@@ -50,7 +50,7 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
     (sets, warnings)
 }
 
-fn mask(list: Option<&Capabilities>) -> u64 {
+fn bits(list: Option<&Capabilities>) -> u64 {
     list.into_iter().flatten().filter_map(number).map(|bit| 1 << bit).sum()
 }
 
@@ -65,7 +65,7 @@ fn names(mask: u64) -> String {
 mod tests {
     use super::*;
 
-    fn asked(json: &str) -> LinuxCapabilities {
+    fn requested(json: &str) -> LinuxCapabilities {
         serde_json::from_str(json).unwrap()
     }
 
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn a_capability_that_we_lack_is_left_out_and_reported() {
-        let asked = asked(r#"{"bounding":["CAP_KILL","CAP_SYS_ADMIN"],"permitted":["CAP_KILL"]}"#);
-        let (sets, warnings) = sets(Some(&asked), &At::new("process.capabilities"), 1 << 5);
+        let requested = requested(r#"{"bounding":["CAP_KILL","CAP_SYS_ADMIN"],"permitted":["CAP_KILL"]}"#);
+        let (sets, warnings) = sets(Some(&requested), &At::new("process.capabilities"), 1 << 5);
         assert_eq!((sets.bounding, sets.permitted), (1 << 5, 1 << 5));
         assert_eq!(warnings.len(), 1);
         assert_eq!(
@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn ambient_needs_inheritable_and_permitted() {
-        let asked = asked(
+        let requested = requested(
             r#"{"ambient":["CAP_KILL","CAP_CHOWN"],"inheritable":["CAP_KILL"],"permitted":["CAP_KILL","CAP_CHOWN"]}"#,
         );
-        let (sets, warnings) = sets(Some(&asked), &At::new("c"), !0);
+        let (sets, warnings) = sets(Some(&requested), &At::new("c"), !0);
         assert_eq!(sets.ambient, 1 << 5);
         assert_eq!(warnings.len(), 1);
     }

@@ -50,7 +50,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
     if placement.places.is_empty() && placement.refused != Refused::None {
         notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({RUN_WITHOUT})"));
     }
-    let writes = resources.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &given.host.cgroups));
+    let writes = resources.map_or(Ok(Vec::new()), |requested| resources::writes(requested, &given.host.cgroups));
     let writes = notes.keep(writes);
     if placement.places.is_empty() {
         for write in writes.iter().flatten() {
@@ -75,14 +75,14 @@ fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
         CgroupUse::Unit(_) if cfg!(not(feature = "systemd")) => {
             Err(Faults::one(At::new("CgroupUse::Unit"), "this build has no systemd"))
         }
-        CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, given.host.me.uid, cgroups),
-        CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
+        CgroupUse::Unit(manager) => resources::unit_placement(path, id, manager, given.host.me.uid, cgroups),
+        CgroupUse::Own | CgroupUse::Disabled => resources::placement(path, id, cgroups),
     })
 }
 
 /// The plan if the caller wants no cgroup. Checks the properties of config.json, and applies none of them.
-fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
-    if path_is_asked {
+fn without(path_is_requested: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
+    if path_is_requested {
         notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
     }
     for name in [annotations::SUBGROUP, annotations::DELEGATE_CGROUP] {
@@ -102,11 +102,11 @@ fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Give
 }
 
 /// What happens when the runtime may not make a cgroup.
-fn refused(given: &Given<'_>, path_is_asked: bool) -> Refused {
+fn refused(given: &Given<'_>, path_is_requested: bool) -> Refused {
     match given.flags.rootless {
         Rootless::No => Refused::Fails,
         Rootless::Auto if given.host.me.is_root() => Refused::Fails,
-        _ if given.flags.cgroup != CgroupUse::Own || path_is_asked => Refused::Told,
+        _ if given.flags.cgroup != CgroupUse::Own || path_is_requested => Refused::Reported,
         Rootless::Auto | Rootless::Yes => Refused::None,
     }
 }
@@ -126,7 +126,7 @@ fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Given<'_>) -> OnForbidden {
 }
 
 fn rules(resources: Option<&LinuxResources>) -> &[LinuxDeviceCgroup] {
-    resources.and_then(|asked| asked.devices().as_deref()).unwrap_or_default()
+    resources.and_then(|requested| requested.devices().as_deref()).unwrap_or_default()
 }
 
 /// Device access, if a cgroup can restrict it.

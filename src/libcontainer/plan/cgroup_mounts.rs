@@ -84,7 +84,7 @@ fn legacy(
         let place = format!("{}/{name}", entry.destination);
         let Some(place) = c_string(&place, &entry.at, notes) else { continue };
         acts.extend(if known.kinds.private(CGROUP) {
-            own(entry, hierarchy, place, notes)
+            own_cgroup(entry, hierarchy, place, notes)
         } else {
             Some(bound(known, entry, mount, hierarchy, place))
         });
@@ -96,7 +96,12 @@ fn legacy(
 }
 
 /// In a cgroup namespace, a new mount of the hierarchy shows only the container's own cgroup and what is below.
-fn own(entry: &MountEntry<'_>, hierarchy: Option<&Hierarchy>, path: CString, notes: &mut Notes) -> Option<MountAction> {
+fn own_cgroup(
+    entry: &MountEntry<'_>,
+    hierarchy: Option<&Hierarchy>,
+    path: CString,
+    notes: &mut Notes,
+) -> Option<MountAction> {
     let mut settings = vec![(CString::from(c"source"), Some(CString::from(c"cgroup")))];
     for controller in hierarchy.iter().flat_map(|hierarchy| &hierarchy.controllers) {
         let mut text = |text: &str| c_string(text, &entry.at, notes);

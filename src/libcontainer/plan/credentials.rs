@@ -3,7 +3,7 @@
 use rustix::thread::Gid;
 
 use super::annotations;
-use super::given::{Asked, Given, KEEP_GROUPS, Own, Role};
+use super::given::{Given, KEEP_GROUPS, Own, Role, Switch};
 use super::idmap::{Ids, Maps};
 use super::namespaces::USER;
 use super::notes::Notes;
@@ -77,7 +77,7 @@ pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, note
 /// annotation must not give the groups of the host's root to a container.
 fn keeps_groups(others: bool, role: Role, given: &Given<'_>, notes: &mut Notes) -> bool {
     let at = At::annotation(KEEP_GROUPS);
-    if annotations::switch(given, KEEP_GROUPS, notes) == Asked::No {
+    if annotations::switch(given, KEEP_GROUPS, notes) == Switch::Off {
         return false;
     }
     if given.host.me.is_root() && role == Role::Further {

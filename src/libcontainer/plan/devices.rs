@@ -52,9 +52,9 @@ pub(super) struct Devices {
 /// Reads `linux.devices`. The mount at a path decides whether a node is made there.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mounts, notes: &mut Notes) -> Devices {
     let list = given.linux().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-    let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, maps, notes)).collect();
-    let mut first = HashMap::with_capacity(asked.len());
-    for (node, at) in &asked {
+    let requested: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, maps, notes)).collect();
+    let mut first = HashMap::with_capacity(requested.len());
+    for (node, at) in &requested {
         if *first.entry(&node.path).or_insert(node) != node {
             notes.fault(at, format!("a second, different device at {:?}", format!("/{}", node.path.to_string_lossy())));
         }
@@ -63,10 +63,10 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
     let mut mounted = MountsByPath::by(mounts);
     let ptmx = !mounted.shows(c"dev/ptmx");
     let default: Vec<_> = (0..).zip(DEFAULT).map(|(n, device)| default_node(n, device)).collect();
-    let left_out = |path: &CStr| mounted.shows(path) || asked.iter().any(|(node, _)| node.path.as_c_str() == path);
+    let left_out = |path: &CStr| mounted.shows(path) || requested.iter().any(|(node, _)| node.path.as_c_str() == path);
     let default: Vec<_> = default.into_iter().filter(|(node, _)| !left_out(&node.path)).collect();
-    let mut nodes = Vec::with_capacity(default.len() + asked.len());
-    for (node, from) in default.into_iter().chain(asked.into_iter().map(|(node, at)| (node, Origin::At(at)))) {
+    let mut nodes = Vec::with_capacity(default.len() + requested.len());
+    for (node, from) in default.into_iter().chain(requested.into_iter().map(|(node, at)| (node, Origin::At(at)))) {
         match (mounted.ours(&node.path, kinds), &from) {
             (Ok(()), _) => {
                 if bound && !is_fifo(&node) {

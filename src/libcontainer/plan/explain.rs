@@ -43,8 +43,8 @@ impl Plan {
         }
         for step in &self.init {
             lines.push(self.line("init", step));
-            if let What::Request(ask) = &step.what {
-                lines.extend(self.favours(*ask).into_iter().map(|(act, fields, at)| Line {
+            if let What::Request(request) = &step.what {
+                lines.extend(self.favours(*request).into_iter().map(|(act, fields, at)| Line {
                     process: "runtime",
                     what: "answer",
                     act,
@@ -114,8 +114,8 @@ impl Plan {
     }
 
     /// The actions of the runtime process when init sends a request.
-    fn favours(&self, ask: Request) -> Vec<(String, Value, At)> {
-        match ask {
+    fn favours(&self, request: Request) -> Vec<(String, Value, At)> {
+        match request {
             Request::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
             Request::TimeOffsets => {
                 let act = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);

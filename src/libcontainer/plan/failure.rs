@@ -21,7 +21,7 @@ pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String 
     let at = step.from.to_string();
     let text = one_is_a_directory(&at, &step.what, failure, source)
         .or_else(|| source_is_not_opened(&at, &step.what, failure, source))
-        .unwrap_or_else(|| tell(&at, &step.what, failure, source));
+        .unwrap_or_else(|| message_by_step(&at, &step.what, failure, source));
     match &step.what {
         // A missing system call there concerns the program or the hook, not the runtime.
         What::Exec(_) | What::Hooks { .. } => text,
@@ -136,7 +136,7 @@ fn profile_denies(step: &Step, call: &str, so: &str) -> String {
     format!("linux.seccomp: {call}{}: {so}: the profile denies it", name.unwrap_or_default())
 }
 
-fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> String {
+fn message_by_step(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> String {
     match what {
         What::FindProgram(exec) | What::Exec(exec) => {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -444,19 +444,19 @@ mod tests {
 
     #[test]
     fn a_hook_is_told_by_its_number_and_its_end_and_words_decide_nothing() {
-        let told = |errno, said: &str, subject| {
+        let made = |errno, said: &str, subject| {
             let said = Words::of(said.as_bytes()).about(subject);
             hook("hooks.createContainer", "createContainer", &Failure { step: 0, errno, said })
         };
-        let ended = |ending| told(Errno::CANCELED, "", About::Hook(2, ending));
+        let ended = |ending| made(Errno::CANCELED, "", About::Hook(2, ending));
         let start = "hooks.createContainer[2]: error running createContainer hook #2: ";
         assert_eq!(ended(Ending::Status(3)), format!("{start}exit status 3"));
         assert_eq!(ended(Ending::Signal(9)), format!("{start}signal: killed (SIGKILL)"));
         assert!(ended(Ending::Signal(libc::SIGSYS)).ends_with("(SIGSYS): linux.seccomp denies one of its calls"));
         assert_eq!(ended(Ending::Late(10)), format!("{start}hook ran past specified timeout of 10.0s"));
-        let call = told(Errno::NOENT, "signal 31", About::Hook(2, Ending::Call));
+        let call = made(Errno::NOENT, "signal 31", About::Hook(2, Ending::Call));
         assert_eq!(call, format!("{start}signal 31: no such file or directory (ENOENT)"));
-        let other = told(Errno::CANCELED, "0 exit status 1", About::Text);
+        let other = made(Errno::CANCELED, "0 exit status 1", About::Text);
         assert!(other.starts_with("hooks.createContainer: error running createContainer hook: 0 exit status 1 ("));
     }
 

@@ -36,7 +36,7 @@ impl What {
     #[expect(clippy::too_many_lines, reason = "a table: the fields of each step")]
     fn arguments(&self) -> Value {
         match self {
-            What::Request(ask) => json!({"for": asked(*ask)}),
+            What::Request(request) => json!({"for": request_name(*request)}),
             What::Join(_, kinds) | What::Unshare(kinds) | What::Spawn(kinds) => {
                 json!({"namespaces": words(*kinds).collect::<Vec<_>>()})
             }
@@ -117,8 +117,8 @@ impl What {
     }
 }
 
-fn asked(ask: Request) -> &'static str {
-    match ask {
+fn request_name(request: Request) -> &'static str {
+    match request {
         Request::IdMaps => "id maps",
         Request::TimeOffsets => "time offsets",
         Request::Cgroup => "cgroup",

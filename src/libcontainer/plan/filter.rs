@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use super::annotations::{self, BPF_DATA, FAIL_UNKNOWN_SYSCALL};
 use super::credentials::Credentials;
-use super::given::{Asked, Given, Own};
+use super::given::{Given, Own, Switch};
 use super::notes::Notes;
 use super::seccomp::{self, Filter};
 use super::step::What;
@@ -28,16 +28,16 @@ pub(super) struct Loaded {
 /// Reads `linux.seccomp`. Every process of the container has this filter: exec loads it as init does.
 pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
     own.process?;
-    let asked = given.linux().and_then(|linux| linux.seccomp().as_ref());
-    let (at, filter) = match (asked, given.annotation(BPF_DATA)) {
+    let requested = given.linux().and_then(|linux| linux.seccomp().as_ref());
+    let (at, filter) = match (requested, given.annotation(BPF_DATA)) {
         (None, None) => return None,
-        (Some(asked), None) => {
+        (Some(requested), None) => {
             let at = At::new("linux.seccomp");
-            let asked = with_receiver(asked, given);
-            if annotations::switch(given, FAIL_UNKNOWN_SYSCALL, notes) == Asked::Yes {
-                notes.keep(seccomp::all_known(&asked, &at));
+            let requested = with_receiver(requested, given);
+            if annotations::switch(given, FAIL_UNKNOWN_SYSCALL, notes) == Switch::On {
+                notes.keep(seccomp::all_known(&requested, &at));
             }
-            let (filter, warnings) = notes.keep(seccomp::filter(&asked, &at))?;
+            let (filter, warnings) = notes.keep(seccomp::filter(&requested, &at))?;
             notes.warnings(warnings);
             (at, filter)
         }
@@ -58,14 +58,14 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
 }
 
 /// Uses the annotation as `listenerPath` if config.json has none.
-fn with_receiver<'a>(asked: &'a LinuxSeccomp, given: &Given<'_>) -> Cow<'a, LinuxSeccomp> {
+fn with_receiver<'a>(requested: &'a LinuxSeccomp, given: &Given<'_>) -> Cow<'a, LinuxSeccomp> {
     match given.annotation(SECCOMP_RECEIVER).filter(|path| !path.is_empty()) {
-        Some(path) if asked.listener_path().is_none() => {
-            let mut asked = asked.clone();
-            asked.set_listener_path(Some(path.into()));
-            Cow::Owned(asked)
+        Some(path) if requested.listener_path().is_none() => {
+            let mut requested = requested.clone();
+            requested.set_listener_path(Some(path.into()));
+            Cow::Owned(requested)
         }
-        _ => Cow::Borrowed(asked),
+        _ => Cow::Borrowed(requested),
     }
 }
 

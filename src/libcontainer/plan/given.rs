@@ -64,9 +64,9 @@ pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// Says whether an annotation is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Yes,
-    No,
+pub(super) enum Switch {
+    On,
+    Off,
 }
 
 /// Where the container's terminal is sent.
@@ -244,7 +244,7 @@ pub(super) struct Facts<'a> {
 impl<'a> Given<'a> {
     /// The input without config.json.
     pub(super) fn facts(&self) -> Facts<'a> {
-        let kept = !self.host.me.is_root() && self.asked(KEEP_GROUPS) == Ok(Asked::Yes);
+        let kept = !self.host.me.is_root() && self.switch(KEEP_GROUPS) == Ok(Switch::On);
         let groups = if kept { CallersGroups::Kept } else { CallersGroups::Dropped };
         Facts { host: self.host, flags: self.flags, groups }
     }
@@ -255,10 +255,10 @@ impl<'a> Given<'a> {
     }
 
     /// Reads an annotation whose value is `1` or `true`, or `0` or `false`. Another value is the error.
-    pub(super) fn asked(&self, name: &str) -> Result<Asked, &'a str> {
+    pub(super) fn switch(&self, name: &str) -> Result<Switch, &'a str> {
         match self.annotation(name) {
-            None | Some("0" | "false") => Ok(Asked::No),
-            Some("1" | "true") => Ok(Asked::Yes),
+            None | Some("0" | "false") => Ok(Switch::Off),
+            Some("1" | "true") => Ok(Switch::On),
             Some(other) => Err(other),
         }
     }

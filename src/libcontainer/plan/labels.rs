@@ -119,11 +119,14 @@ pub(super) fn of_mounts(given: &Given<'_>, notes: &mut Notes) -> MountLabel {
         notes.warn(&at, SELINUX_OFF);
     }
     let label = label.filter(|_| given.host.lsm.selinux).and_then(|label| c_string(label, &at, notes));
-    let asked = given.annotation(MOUNT_CONTEXT_TYPE).unwrap_or("context");
-    let known = CONTEXTS.iter().find(|(name, _)| *name == asked);
+    let requested = given.annotation(MOUNT_CONTEXT_TYPE).unwrap_or("context");
+    let known = CONTEXTS.iter().find(|(name, _)| *name == requested);
     if known.is_none() {
         let names = CONTEXTS.map(|(name, _)| name).join(", ");
-        notes.fault(&At::annotation(MOUNT_CONTEXT_TYPE), format!("unknown option {asked:?} (expected one of {names})"));
+        notes.fault(
+            &At::annotation(MOUNT_CONTEXT_TYPE),
+            format!("unknown option {requested:?} (expected one of {names})"),
+        );
     }
     MountLabel { label, option: known.map_or(c"context", |(_, option)| option) }
 }

@@ -55,9 +55,9 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>
 /// one higher until init runs alone. Init then sets the requested limit.
 fn room_for_two(list: &mut [Rlimit]) -> Option<(u64, u64, At)> {
     let limit = list.iter_mut().find(|limit| limit.resource == libc::RLIMIT_NPROC)?;
-    let asked = (limit.soft, limit.hard, limit.at.clone());
+    let requested = (limit.soft, limit.hard, limit.at.clone());
     (limit.soft, limit.hard) = (limit.soft.saturating_add(1), limit.hard.saturating_add(1));
-    Some(asked)
+    Some(requested)
 }
 
 impl Limits {

@@ -216,7 +216,7 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Not
         notes.warn(&place, format!("{text:?} is not absolute; it is taken from the root"));
     }
     let mut destination = clean(Path::new(text));
-    if let Some(inside) = root.place_of(&destination) {
+    if let Some(inside) = root.path_inside(&destination) {
         notes.warn(&place, format!("{text:?} is a path of the host in root.path; it is taken as \"/{inside}\""));
         destination = inside;
     }

@@ -125,8 +125,8 @@ impl What {
         use Right::{Anybody, Capability};
         use Writes::{HostProc, Inside, Nothing, Path};
         match self {
-            What::Request(ask) => {
-                let (right, slot) = asked(*ask);
+            What::Request(request) => {
+                let (right, slot) = needs_of_request(*request);
                 needs("ask", right).using([slot])
             }
             What::Join(slot, _) => needs("setns", ADMIN).using([Some((*slot, Use::Enter))]),
@@ -239,8 +239,8 @@ impl What {
     }
 
     /// Whether the step may send this request. Each step sends one at most.
-    pub fn may_request(&self, ask: Request) -> bool {
-        match ask {
+    pub fn may_request(&self, request: Request) -> bool {
+        match request {
             Request::MapIds(number) => {
                 let ids = Slot(number as usize);
                 match self {
@@ -252,7 +252,7 @@ impl What {
                 }
             }
             Request::Kept(number) => matches!(self, What::Mknod(node) if node.other == Other::Keep(number)),
-            ask => *self == What::Request(ask),
+            request => *self == What::Request(request),
         }
     }
 
@@ -282,8 +282,8 @@ impl What {
 }
 
 /// The right that the answer to a request needs, and the descriptor that it concerns.
-fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
-    match ask {
+fn needs_of_request(request: Request) -> (Right, Option<(Slot, Use)>) {
+    match request {
         // The runtime's own rights. Hooks are among these: they may inspect init, which must still be root.
         Request::IdMaps
         | Request::TimeOffsets

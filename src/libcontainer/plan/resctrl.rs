@@ -82,11 +82,11 @@ impl ResctrlGroup {
 
 /// Reads `linux.intelRdt`.
 pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<ResctrlGroup> {
-    let asked = given.linux().and_then(|linux| linux.intel_rdt().as_ref())?;
+    let requested = given.linux().and_then(|linux| linux.intel_rdt().as_ref())?;
     let top = At::new("linux.intelRdt");
-    let closid = asked.clos_id().as_deref().filter(|name| !name.is_empty());
+    let closid = requested.clos_id().as_deref().filter(|name| !name.is_empty());
     let at = if closid.is_some() { top.key("closID") } else { top.clone() };
-    let schemata = schemata(asked, &top, notes);
+    let schemata = schemata(requested, &top, notes);
     let (name, owner) = match closid {
         Some("/") => ("", GroupOwner::Everybody),
         Some(name) => (name, GroupOwner::Everybody),
@@ -110,7 +110,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<ResctrlGroup>
     };
     // If the name is empty, the path has no slash at its end.
     let directory = if name.is_empty() { mount.clone() } else { mount.join(name) };
-    let monitored = asked.enable_monitoring().unwrap_or(false);
+    let monitored = requested.enable_monitoring().unwrap_or(false);
     let monitoring = monitored.then(|| directory.join("mon_groups").join(&given.flags.id));
     Some(ResctrlGroup { mount, directory, owner, schemata, monitoring, at })
 }
@@ -126,19 +126,19 @@ fn no_name(name: &str) -> Option<&'static str> {
 }
 
 /// In the order of the specification: a later line overrides an earlier one.
-fn schemata(asked: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
+fn schemata(requested: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
     let mut all = Vec::new();
-    if let Some(text) = asked.l3_cache_schema() {
+    if let Some(text) = requested.l3_cache_schema() {
         all.extend(l3_cache(text, &top.key("l3CacheSchema"), notes));
     }
-    if let Some(text) = asked.mem_bw_schema().as_ref().filter(|text| !text.is_empty()) {
+    if let Some(text) = requested.mem_bw_schema().as_ref().filter(|text| !text.is_empty()) {
         let at = top.key("memBwSchema");
         match memory_bandwidth(text) {
             Ok(line) => all.push(Schema { line, at }),
             Err(problem) => notes.fault(&at, problem),
         }
     }
-    for (n, text) in asked.schemata().iter().flatten().enumerate() {
+    for (n, text) in requested.schemata().iter().flatten().enumerate() {
         let at = top.key("schemata").index(n);
         if text.contains('\n') {
             notes.fault(&at, format!("{text:?} is more than one line"));

@@ -39,7 +39,7 @@ struct RootPropagation {
     first: u64,
     from: Origin,
     /// `linux.rootfsPropagation`, if config.json has it.
-    asked: Option<PropagationChange>,
+    requested: Option<PropagationChange>,
     /// Whether no mount may be a peer of a host's mount: the mount namespace belongs to a user namespace of the
     /// container.
     slaves: bool,
@@ -81,27 +81,27 @@ fn propagation(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> RootPropa
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
     let slaves = kinds.private(USER);
-    let asked = word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at)));
-    match asked.filter(|asked| asked.reach == Reach::Tree) {
+    let requested = word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at)));
+    match requested.filter(|requested| requested.reach == Reach::Tree) {
         // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
         // unbindable at the very end.
         Some(all) if all.kind == libc::MS_UNBINDABLE => {
-            RootPropagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), asked, slaves }
+            RootPropagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), requested, slaves }
         }
-        Some(all) => RootPropagation { first: all.kind | libc::MS_REC, from: Origin::At(at), asked, slaves },
+        Some(all) => RootPropagation { first: all.kind | libc::MS_REC, from: Origin::At(at), requested, slaves },
         // Mounts of the host reach the container, but mounts of the container do not reach the host. A word without
         // the `r` is for the mount on `/` alone.
         None => {
             let from = Origin::Runtime("mounts must not leak to the host");
-            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, asked, slaves }
+            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, requested, slaves }
         }
     }
 }
 
 /// Gives `/` the propagation of config.json.
-fn propagate_slash(asked: PropagationChange, steps: &mut Steps) {
-    let recursion = if asked.reach == Reach::Tree { libc::MS_REC } else { 0 };
-    let what = What::Propagate { path: CString::from(c"/"), flags: asked.kind | recursion };
+fn propagate_slash(requested: PropagationChange, steps: &mut Steps) {
+    let recursion = if requested.reach == Reach::Tree { libc::MS_REC } else { 0 };
+    let what = What::Propagate { path: CString::from(c"/"), flags: requested.kind | recursion };
     steps.at(&At::new("linux.rootfsPropagation"), what);
 }
 
@@ -128,7 +128,7 @@ impl Rootfs {
     }
 
     /// As with runc: if `path` is the host's path of a file in the root, returns its path in the root. Both are relative to `/`.
-    pub(super) fn place_of(&self, path: &str) -> Option<String> {
+    pub(super) fn path_inside(&self, path: &str) -> Option<String> {
         let (root, _) = self.path.as_ref()?;
         let root = clean(root);
         let inside = path.strip_prefix(root.as_str())?.strip_prefix('/')?;
@@ -151,7 +151,7 @@ impl Rootfs {
     /// The same for a bind mount with these options of its own. With a `linux.rootfsPropagation` for `/` only, a mount that
     /// config.json makes shared stays a peer of the host's mount.
     pub(super) fn inherited_beside(&self, own: &[PropagationChange]) -> Vec<MountChange> {
-        let for_slash_alone = self.propagation.asked.is_some_and(|asked| asked.reach == Reach::One);
+        let for_slash_alone = self.propagation.requested.is_some_and(|requested| requested.reach == Reach::One);
         let shared = for_slash_alone && own.iter().any(|change| change.kind == libc::MS_SHARED);
         if shared && !self.propagation.slaves { Vec::new() } else { self.inherited() }
     }
@@ -211,9 +211,9 @@ impl Rootfs {
             }
         }
         // `/` is private already. `finish` makes it unbindable.
-        let later = |asked: &PropagationChange| asked.kind & (libc::MS_PRIVATE | libc::MS_UNBINDABLE) == 0;
-        if let Some(asked) = self.propagation.asked.filter(later) {
-            propagate_slash(asked, steps);
+        let later = |requested: &PropagationChange| requested.kind & (libc::MS_PRIVATE | libc::MS_UNBINDABLE) == 0;
+        if let Some(requested) = self.propagation.requested.filter(later) {
+            propagate_slash(requested, steps);
         }
     }
 
@@ -228,8 +228,8 @@ impl Rootfs {
             let what = What::Finish { path: CString::from(c"."), attributes: Attributes::read_only() };
             steps.at(&At::new("root.readonly"), what);
         }
-        if let Some(asked) = self.propagation.asked.filter(|asked| asked.kind == libc::MS_UNBINDABLE) {
-            propagate_slash(asked, steps);
+        if let Some(requested) = self.propagation.requested.filter(|requested| requested.kind == libc::MS_UNBINDABLE) {
+            propagate_slash(requested, steps);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
-use super::values::mask;
+use super::values::bitmap;
 use crate::config::At;
 use crate::sys::sched::SchedAttr;
 use crate::wire::Request;
@@ -34,9 +34,9 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &m
     let Some(process) = own.process else {
         return Scheduling { at, scheduler: None, spawn, io_priority: None, domain: None, memory: None };
     };
-    let scheduler = process.scheduler().as_ref().map(|asked| scheduler(asked, &at.key("scheduler"), notes));
+    let scheduler = process.scheduler().as_ref().map(|requested| scheduler(requested, &at.key("scheduler"), notes));
     let io = process.io_priority().as_ref();
-    let io_priority = io.and_then(|asked| io_priority(asked, &at.key("ioPriority"), notes));
+    let io_priority = io.and_then(|requested| io_priority(requested, &at.key("ioPriority"), notes));
     let domain = domain(given, notes);
     Scheduling { at, scheduler, spawn, io_priority, domain, memory: memory(given, notes) }
 }
@@ -84,10 +84,10 @@ impl Scheduling {
 }
 
 /// SPEC: config.md#linux-process (scheduler), sched_setattr(2).
-fn scheduler(asked: &Scheduler, at: &At, notes: &mut Notes) -> SchedAttr {
-    let policy = *asked.policy();
-    let nice = asked.nice().unwrap_or(0);
-    let priority = asked.priority().unwrap_or(0);
+fn scheduler(requested: &Scheduler, at: &At, notes: &mut Notes) -> SchedAttr {
+    let policy = *requested.policy();
+    let nice = requested.nice().unwrap_or(0);
+    let priority = requested.priority().unwrap_or(0);
     let nice_counts = matches!(policy, LinuxSchedulerPolicy::SchedOther | LinuxSchedulerPolicy::SchedBatch);
     let realtime = matches!(policy, LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr);
     let deadline = policy == LinuxSchedulerPolicy::SchedDeadline;
@@ -102,34 +102,35 @@ fn scheduler(asked: &Scheduler, at: &At, notes: &mut Notes) -> SchedAttr {
     } else if realtime && !(1..=99).contains(&priority) {
         notes.fault(&at.key("priority"), format!("{priority} is not in 1..99"));
     }
-    if deadline && [asked.runtime(), asked.deadline()].iter().any(|time| time.unwrap_or(0) == 0) {
+    if deadline && [requested.runtime(), requested.deadline()].iter().any(|time| time.unwrap_or(0) == 0) {
         notes.fault(at, "SCHED_DEADLINE needs runtime and deadline");
     }
-    let times = [("runtime", asked.runtime()), ("deadline", asked.deadline()), ("period", asked.period())];
+    let times = [("runtime", requested.runtime()), ("deadline", requested.deadline()), ("period", requested.period())];
     for (name, value) in times {
         if value.is_some_and(|value| value != 0) && !deadline {
             notes.fault(&at.key(name), "is for SCHED_DEADLINE only");
         }
     }
-    let flags = asked.flags().as_deref().unwrap_or_default().iter().map(scheduler_flag).fold(0, |all, one| all | one);
+    let flags =
+        requested.flags().as_deref().unwrap_or_default().iter().map(scheduler_flag).fold(0, |all, one| all | one);
     SchedAttr {
         policy: scheduler_policy(policy),
         flags,
         nice,
         // A value that does not fit is a fault already.
         priority: u32::try_from(priority).unwrap_or(0),
-        runtime: asked.runtime().unwrap_or(0),
-        deadline: asked.deadline().unwrap_or(0),
-        period: asked.period().unwrap_or(0),
+        runtime: requested.runtime().unwrap_or(0),
+        deadline: requested.deadline().unwrap_or(0),
+        period: requested.period().unwrap_or(0),
         ..SchedAttr::default()
     }
 }
 
-fn io_priority(asked: &LinuxIOPriority, at: &At, notes: &mut Notes) -> Option<u32> {
-    match u32::try_from(asked.priority()).ok().filter(|level| *level < 8) {
-        Some(level) => Some(io_class(asked.class()) << 13 | level),
+fn io_priority(requested: &LinuxIOPriority, at: &At, notes: &mut Notes) -> Option<u32> {
+    match u32::try_from(requested.priority()).ok().filter(|level| *level < 8) {
+        Some(level) => Some(io_class(requested.class()) << 13 | level),
         None => {
-            notes.fault(&at.key("priority"), format!("{} is not in 0..7", asked.priority()));
+            notes.fault(&at.key("priority"), format!("{} is not in 0..7", requested.priority()));
             None
         }
     }
@@ -170,12 +171,12 @@ fn io_class(class: IOPriorityClass) -> u32 {
 
 /// `linux.personality`. SPEC: config-linux.md#personality.
 fn domain(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
-    let asked = given.linux().and_then(|linux| linux.personality().as_ref())?;
+    let requested = given.linux().and_then(|linux| linux.personality().as_ref())?;
     let at = At::new("linux.personality");
-    if asked.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+    if requested.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
         notes.warn(&at.key("flags"), "has no flag that is known; they are ignored");
     }
-    Some(match asked.domain() {
+    Some(match requested.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
     })
@@ -183,19 +184,19 @@ fn domain(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
 
 /// `linux.memoryPolicy`. SPEC: config-linux.md#memory-policy, set_mempolicy(2).
 fn memory(given: &Given<'_>, notes: &mut Notes) -> Option<(u32, Vec<u64>)> {
-    let asked = given.linux().and_then(|linux| linux.memory_policy().as_ref())?;
+    let requested = given.linux().and_then(|linux| linux.memory_policy().as_ref())?;
     let at = At::new("linux.memoryPolicy");
     let nodes_at = at.key("nodes");
-    let text = asked.nodes().as_deref().unwrap_or_default();
-    let Some(nodes) = mask(text) else {
+    let text = requested.nodes().as_deref().unwrap_or_default();
+    let Some(nodes) = bitmap(text) else {
         notes.fault(&nodes_at, format!("{text:?} is not a list of nodes such as 0-3,7"));
         return None;
     };
-    let (mode, takes_nodes) = memory_mode(&asked.mode());
+    let (mode, takes_nodes) = memory_mode(&requested.mode());
     if !takes_nodes && !nodes.is_empty() {
         notes.fault(&nodes_at, "must be empty for MPOL_DEFAULT and MPOL_LOCAL");
     }
-    let flags = asked.flags().as_deref().unwrap_or_default().iter().map(memory_flag).fold(0, |all, one| all | one);
+    let flags = requested.flags().as_deref().unwrap_or_default().iter().map(memory_flag).fold(0, |all, one| all | one);
     let (static_nodes, relative_nodes) = (1 << 15, 1 << 14);
     if flags & (static_nodes | relative_nodes) == static_nodes | relative_nodes {
         notes.fault(&at.key("flags"), "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");

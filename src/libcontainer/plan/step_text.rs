@@ -87,7 +87,7 @@ impl fmt::Display for What {
     #[expect(clippy::too_many_lines, reason = "a table: the text of each step")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::Request(ask) => write!(f, "ask {}", request(*ask)),
+            What::Request(request) => write!(f, "ask {}", request_words(*request)),
             What::Join(file, kinds) => write!(f, "setns {kinds} of {file}"),
             What::Unshare(kinds) => write!(f, "unshare {kinds}"),
             What::EnterTime => f.write_str("setns time of itself"),
@@ -199,8 +199,8 @@ fn closed(first: u32, kept: &Kept, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if kept.is_empty() { Ok(()) } else { write!(f, " but {}", kept.join(", ")) }
 }
 
-fn request(ask: Request) -> String {
-    match ask {
+fn request_words(request: Request) -> String {
+    match request {
         Request::IdMaps => "write uid_map and gid_map".to_owned(),
         Request::TimeOffsets => "write timens_offsets".to_owned(),
         Request::Limits => "set the resource limits".to_owned(),

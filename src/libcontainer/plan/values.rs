@@ -43,7 +43,7 @@ pub(super) fn clean(path: &Path) -> String {
 const MASK_BITS: usize = 8192;
 
 /// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, the lowest first. None if the syntax is wrong.
-pub(super) fn mask(list: &str) -> Option<Vec<u64>> {
+pub(super) fn bitmap(list: &str) -> Option<Vec<u64>> {
     let mut mask = Vec::new();
     for bit in cpu_list::ranges(list)?.into_iter().flatten().map(usize::from) {
         if bit >= MASK_BITS {
@@ -63,12 +63,12 @@ mod tests {
 
     #[test]
     fn a_list_is_a_mask_lowest_first() {
-        assert_eq!(mask("0-3,7"), Some(vec![0b1000_1111]));
-        assert_eq!(mask("64"), Some(vec![0, 1]));
-        assert_eq!(mask(""), Some(vec![]));
-        assert_eq!(mask(" 1 , 2-2 "), Some(vec![0b110]));
+        assert_eq!(bitmap("0-3,7"), Some(vec![0b1000_1111]));
+        assert_eq!(bitmap("64"), Some(vec![0, 1]));
+        assert_eq!(bitmap(""), Some(vec![]));
+        assert_eq!(bitmap(" 1 , 2-2 "), Some(vec![0b110]));
         for bad in ["x", "3-1", "-1", "1-", "99999"] {
-            assert_eq!(mask(bad), None, "{bad}");
+            assert_eq!(bitmap(bad), None, "{bad}");
         }
     }
 

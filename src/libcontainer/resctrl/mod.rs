@@ -14,9 +14,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cgroup::{put, word};
+use crate::cgroup::put;
 use crate::error::{Context, Result, bail, error};
 use crate::plan::resctrl::{GroupOwner, ResctrlGroup, Schema};
+use crate::sys::errno::in_words;
 use crate::wait::{self, limits};
 
 const TASKS: &str = "tasks";
@@ -176,8 +177,8 @@ fn must_be_same(group: &ResctrlGroup) -> Result<()> {
 fn said_by_kernel(directory: &Path, error: &io::Error) -> String {
     let said = mount_of(directory).and_then(|mount| fs::read_to_string(mount.join("info/last_cmd_status")).ok());
     match said.as_deref().map(str::trim).filter(|said| !["", "ok"].contains(said)) {
-        Some(said) => format!("{}: {said}", word(error)),
-        None => word(error),
+        Some(said) => format!("{}: {said}", in_words(error)),
+        None => in_words(error),
     }
 }
 

@@ -15,17 +15,17 @@ pub(super) fn line_of<'t>(kind: &str, there: &'t str) -> Option<&'t str> {
 /// The index of the first line of `wanted` that differs from `there`. Order, leading zeros and repeated lines do not
 /// matter. The kernel may round a bandwidth up to a step of the machine.
 pub(super) fn first_difference(wanted: &[&str], there: &str, granularity: Option<u64>) -> Option<usize> {
-    let mut asked = HashMap::new();
+    let mut requested = HashMap::new();
     let mut missing = Vec::new();
     for (n, line) in wanted.iter().enumerate() {
         match values(line) {
-            Some(values) => asked.extend(values.into_iter().map(|(place, value)| (place, (value, n)))),
+            Some(values) => requested.extend(values.into_iter().map(|(place, value)| (place, (value, n)))),
             None if there.lines().any(|other| other.trim() == line.trim()) => {}
             None => missing.push(n),
         }
     }
     let there: HashMap<_, _> = there.lines().filter_map(values).flatten().collect();
-    let differs = asked.iter().filter(|(place, (value, _))| {
+    let differs = requested.iter().filter(|(place, (value, _))| {
         there.get(*place).is_none_or(|other| other != value && !is_rounded(&place.0, value, other, granularity))
     });
     differs.map(|(_, (_, n))| *n).chain(missing).min()

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::finding::{Area, Finding, Fitness};
-use crate::cgroup::systemd::answers;
+use crate::cgroup::systemd::must_answer;
 use crate::host::cgroups::Layout;
 use crate::host::{Cgroups, Environment, Host};
 use crate::plan::resources::unit::Manager;
-use crate::plan::resources::{place, place_unit};
+use crate::plan::resources::{placement, unit_placement};
 use crate::sys::text::lossy;
 
 /// A controller of version 2, the one of version 1, and what it limits.
@@ -26,7 +26,7 @@ const CONTROLLERS: [(&str, &str, &str); 7] = [
 /// The controllers of version 2 that a container uses on a host that also has version 1.
 const BESIDE_VERSION_1: [&str; 2] = ["hugetlb", "rdma"];
 
-pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
+pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
     let cgroups = &host.cgroups;
     let mut found = vec![layout(cgroups)];
     if let Some(parent) = parent(cgroups) {
@@ -63,7 +63,7 @@ fn layout(cgroups: &Cgroups) -> Finding {
 
 /// The directory in which the cgroup of a container without a cgroupsPath is made: that of its memory limit.
 fn parent(cgroups: &Cgroups) -> Option<PathBuf> {
-    let placement = place(None, "ID", cgroups).ok()?;
+    let placement = placement(None, "ID", cgroups).ok()?;
     let directory = placement.directory("memory").or_else(|| placement.directory(""));
     let directory = directory.or_else(|| placement.places.first().map(|place| place.directory.as_path()))?;
     directory.parent().map(Path::to_path_buf)
@@ -74,7 +74,7 @@ fn of_users_systemd(cgroups: &Cgroups, uid: u32) -> Option<PathBuf> {
     if uid == 0 || cgroups.layout() != Layout::Unified {
         return None;
     }
-    let placement = place_unit(None, "ID", Manager::User, uid, cgroups).ok()?;
+    let placement = unit_placement(None, "ID", Manager::User, uid, cgroups).ok()?;
     let directory = placement.directory("")?.ancestors().find(|above| above.exists())?;
     directory
         .components()
@@ -178,7 +178,7 @@ fn systemd(uid: u32, environment: &Environment) -> Finding {
         return finding(Fitness::Without, format!("XDG_RUNTIME_DIR is not set: {refused}"))
             .advice("log in by ssh or machinectl (not by su)");
     }
-    match answers(manager, environment) {
+    match must_answer(manager, environment) {
         Ok(()) => finding(Fitness::Good, String::new()),
         Err(error) => {
             let why = format!("it does not answer: {error}: {refused}");

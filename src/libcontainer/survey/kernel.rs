@@ -170,7 +170,7 @@ static NEWER: [Row; 5] = [
 ];
 const SECCOMP: &str = "linux.seccomp.flags: the kernel refuses this flag";
 
-pub(super) fn look(host: &Host) -> Vec<Finding> {
+pub(super) fn findings(host: &Host) -> Vec<Finding> {
     let name = rustix::system::uname();
     let text = name.release().to_string_lossy();
     let looked = Looked { release: release(&text), host };

@@ -32,10 +32,10 @@ use crate::host::{Environment, Host, Labels};
 /// /proc cannot be read.
 pub fn survey(environment: &Environment) -> io::Result<Vec<Finding>> {
     let host = Host::probe(Labels::Given)?;
-    let mut found = kernel::look(&host);
-    found.extend(namespaces::look(&host));
-    found.extend(cgroups::look(&host, environment));
-    found.extend(rootless::look(&host, environment));
-    found.extend(security::look(&host, environment));
+    let mut found = kernel::findings(&host);
+    found.extend(namespaces::findings(&host));
+    found.extend(cgroups::findings(&host, environment));
+    found.extend(rootless::findings(&host, environment));
+    found.extend(security::findings(&host, environment));
     Ok(found)
 }

@@ -23,7 +23,7 @@ const KINDS: [(&str, i32, Fitness, &str); 7] = [
     ("time", libc::CLONE_NEWTIME, Fitness::Without, "time"),
 ];
 
-pub(super) fn look(host: &Host) -> Vec<Finding> {
+pub(super) fn findings(host: &Host) -> Vec<Finding> {
     let alone = maker(host.me) == Maker::Alone;
     // Tried together with a mount namespace: AppArmor allows every user to make a user namespace, and then refuses all
     // rights in it.

@@ -16,7 +16,7 @@ const ENOUGH: u32 = 65536;
 const PACKAGE: &str = "install the package uidmap (Debian, Ubuntu), shadow-utils (Fedora) or shadow (Arch)";
 const OWN_ID: &str = "an ordinary user can map only the own id";
 
-pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
+pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
     let mut found: Vec<_> = ["newuidmap", "newgidmap"].map(|name| mapper(name, environment)).into();
     if !host.me.is_root() {
         found.extend(["/etc/subuid", "/etc/subgid"].map(granted));

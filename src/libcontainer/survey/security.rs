@@ -9,7 +9,7 @@ use crate::sys::landlock::abi;
 use crate::sys::seccomp::takes_flag;
 use crate::sys::text::lossy;
 
-pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
+pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
     vec![seccomp(), apparmor(host.lsm), selinux(host.lsm), landlock(), criu(environment)]
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::page::{Birth, OwnWord};
+use super::page::{FirstChildPage, OwnWord};
 use super::{checked, heap, owned, trap};
 
 /// The flags of namespaces. Others (CLONE_VM, CLONE_FILES) change what memory and descriptors mean.
@@ -122,7 +122,7 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
 }
 
 /// Continues as a new process in new namespaces (`flags`: CLONE_NEW*), a child of our parent (CLONE_PARENT). The old process
-/// ends. The kernel notes the pid of the new process in `birth`, as the old one counts, before the new one runs. The new process
+/// ends. The kernel notes the pid of the new process in `first_child`, as the old one counts, before the new one runs. The new process
 /// does not have that memory. No signal may have a handler.
 ///
 /// ORDER: CVE-2016-9962: the new process may be traced from its first moment on. So it shares no memory with the old one, which
@@ -130,11 +130,11 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
 ///
 /// # Errors
 /// Those of madvise(2) and clone(2), in the old process; `INVAL` as for `clone`.
-pub fn replace_by_sibling(_alone: &Alone, flags: u64, birth: &Birth) -> Result<(), Errno> {
+pub fn replace_by_sibling(_alone: &Alone, flags: u64, first_child: &FirstChildPage) -> Result<(), Errno> {
     must_be_namespaces(flags)?;
-    birth.keep()?;
+    first_child.hide_from_children()?;
     let flags = flags | libc::CLONE_PARENT as u64 | libc::CLONE_PARENT_SETTID as u64;
-    let noted = birth.place_of_pid();
+    let noted = first_child.pid_pointer();
     let result: i64;
     // SAFETY: no stack is passed and CLONE_VM is not set, so the new process continues on its own copy of this one. The old process
     // sees a positive result, and ends by exit_group(2). `noted` is a valid int for the call. The process is a child (`Alone`), so
@@ -242,7 +242,7 @@ pub fn fork(child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
 /// # Errors
 /// Those of clone(2).
 pub fn fork_once(_alone: &Alone, word: &OwnWord, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
-    copy(FORK_ONCE, word.place(), child)
+    copy(FORK_ONCE, word.pointer(), child)
 }
 
 /// The flags of clone(2) that `fork` passes.
@@ -356,7 +356,7 @@ mod tests {
                 if rustix::thread::set_no_new_privs(true).and_then(|()| allow_only(&[rule])).is_err() {
                     exit(3)
                 }
-                exit(copy(flags, word.place(), |_| exit(0)).map_or(4, |_| 5))
+                exit(copy(flags, word.pointer(), |_| exit(0)).map_or(4, |_| 5))
             });
             assert_eq!(status.terminating_signal(), Some(libc::SIGSYS));
         }
@@ -368,9 +368,9 @@ mod tests {
             let flag = u64::from(flag.unsigned_abs());
             assert_eq!(clone(flag, None, |_| exit(0)).err(), Some(Errno::INVAL));
             assert_eq!(unshare(flag), Err(Errno::INVAL));
-            let birth = Birth::new().unwrap();
+            let first_child = FirstChildPage::new().unwrap();
             let refused = status_of(|alone| {
-                exit(match replace_by_sibling(alone, flag, &birth) {
+                exit(match replace_by_sibling(alone, flag, &first_child) {
                     Err(Errno::INVAL) => 5,
                     _ => 0,
                 })

@@ -23,7 +23,7 @@ const SHOWN: &[u8] = b"coracle\0init";
 static NOTED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 /// Stores the kernel's answer, so that the kernel is asked only once.
-pub(super) fn note(begin: usize, end: usize) {
+pub(super) fn remember(begin: usize, end: usize) {
     for (noted, address) in NOTED.iter().zip([begin, end]) {
         noted.store(address, Ordering::Relaxed);
     }

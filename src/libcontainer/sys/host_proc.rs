@@ -32,10 +32,10 @@ impl HostProc {
     /// # Errors
     /// Those of openat(2); `NODEV` when it is not the root of a proc file system.
     pub fn open() -> Result<HostProc, Errno> {
-        HostProc::at(c"/proc")
+        HostProc::of_path(c"/proc")
     }
 
-    fn at(path: &CStr) -> Result<HostProc, Errno> {
+    fn of_path(path: &CStr) -> Result<HostProc, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         if is_proc_root(root.as_fd())? { Ok(HostProc(root)) } else { Err(Errno::NODEV) }
@@ -57,7 +57,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and write(2).
     pub fn write_own(&self, file: &CStr, value: &[u8]) -> Result<(), Errno> {
-        self.write(&self.own(file)?, value)
+        self.write(&self.own_name(file)?, value)
     }
 
     /// Writes a file of process `pid`, as the runtime counts.
@@ -124,7 +124,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2).
     pub fn own_namespaces(&self) -> Result<OwnedFd, Errno> {
-        let name = self.own(c"ns")?;
+        let name = self.own_name(c"ns")?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)
     }
@@ -142,7 +142,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2).
     pub fn own_descriptors(&self) -> Result<OwnedFd, Errno> {
-        let name = self.own(c"fd")?;
+        let name = self.own_name(c"fd")?;
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE)
     }
@@ -154,7 +154,7 @@ impl HostProc {
     }
 
     /// The name of a file of the calling process. The link `self` gives the pid that the process has in that /proc.
-    fn own(&self, file: &CStr) -> Result<Name, Errno> {
+    fn own_name(&self, file: &CStr) -> Result<Name, Errno> {
         let mut number = [0u8; 16];
         let length = rustix::fs::readlinkat_raw(&self.0, c"self", &mut number[..])?;
         if length == 0 || !number[..length].iter().all(u8::is_ascii_digit) {
@@ -223,9 +223,9 @@ mod tests {
     #[test]
     fn only_the_root_of_a_proc_file_system_is_one() {
         assert!(HostProc::open().is_ok());
-        assert_eq!(HostProc::at(c"/proc/self").unwrap_err(), Errno::NODEV);
-        assert_eq!(HostProc::at(c"/tmp").unwrap_err(), Errno::NODEV);
-        assert_eq!(HostProc::at(c"/proc/version").unwrap_err(), Errno::NOTDIR);
+        assert_eq!(HostProc::of_path(c"/proc/self").unwrap_err(), Errno::NODEV);
+        assert_eq!(HostProc::of_path(c"/tmp").unwrap_err(), Errno::NODEV);
+        assert_eq!(HostProc::of_path(c"/proc/version").unwrap_err(), Errno::NOTDIR);
     }
 
     #[test]

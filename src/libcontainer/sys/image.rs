@@ -86,7 +86,7 @@ pub fn take_from(file: &OwnFile) -> Result<(), Errno> {
         return Err(Errno::BUSY);
     }
     let [begin, .., end] = image.map.strings;
-    super::command_line::note(address(begin), address(end));
+    super::command_line::remember(address(begin), address(end));
     image.take(file)
 }
 

@@ -103,12 +103,12 @@ pub struct MountId {
 /// # Errors
 /// Those of statx(2). ENOSYS if the kernel or a filter leaves the field out: otherwise all mounts would have the same id.
 pub fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
-    Ok(look(place, path)?.stx_mnt_id)
+    Ok(statx(place, path)?.stx_mnt_id)
 }
 
 /// A place in a mount: the mount's id in mountinfo, and the file's device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     mount: u64,
     file: (u32, u32, u64),
 }
@@ -117,9 +117,9 @@ pub struct Place {
 ///
 /// # Errors
 /// Those of `mount_id`.
-pub fn place_of(file: BorrowedFd<'_>) -> Result<Place, Errno> {
-    let stat = look(file, c"")?;
-    Ok(Place { mount: stat.stx_mnt_id, file: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino) })
+pub fn location_of(file: BorrowedFd<'_>) -> Result<Location, Errno> {
+    let stat = statx(file, c"")?;
+    Ok(Location { mount: stat.stx_mnt_id, file: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino) })
 }
 
 /// The type, device and inode of what is at `path` below `place`, or of `place` itself, and the id in mountinfo of its mount. The
@@ -127,7 +127,7 @@ pub fn place_of(file: BorrowedFd<'_>) -> Result<Place, Errno> {
 ///
 /// # Errors
 /// Those of `mount_id`.
-pub fn look(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
+pub fn statx(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
     let stat = rustix::fs::statx(place, path, UNASKED, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat) }
 }
@@ -141,7 +141,7 @@ impl MountId {
     /// # Errors
     /// Those of statx(2). ENOSYS if it does not return the mount.
     pub fn of(place: BorrowedFd<'_>) -> Result<MountId, Errno> {
-        let stat = look(place, c"")?;
+        let stat = statx(place, c"")?;
         let unique = rustix::fs::statx(place, c"", UNASKED, StatxFlags::INO | UNIQUE_ID)?;
         let has_unique = unique.stx_mask & UNIQUE_ID.bits() != 0;
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
@@ -194,7 +194,7 @@ pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CSt
 ///
 /// # Errors
 /// Those of fsopen(2), fsconfig(2) and fsmount(2).
-pub fn empty(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
+pub fn empty_tmpfs(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"755")] {
         rustix::mount::fsconfig_set_string(&fs, key, value)?;

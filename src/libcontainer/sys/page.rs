@@ -31,7 +31,7 @@ impl<T: Atomics> SharedMemory<T> {
     }
 
     /// Processes that this process makes from now on do not get it (MADV_DONTFORK).
-    fn keep(&self) -> Result<(), Errno> {
+    fn hide_from_children(&self) -> Result<(), Errno> {
         // SAFETY: our own mapping. It stays as it is in this process.
         let done = unsafe { libc::madvise(self.0.cast(), size_of::<T>(), libc::MADV_DONTFORK) };
         checked(done.into()).map(drop)
@@ -58,30 +58,30 @@ pub struct Page(SharedMemory<PageLayout>);
 // SAFETY: atomics.
 unsafe impl Atomics for PageLayout {}
 
-/// What the first child says. A bridge does not hand it to the init that it makes (`Birth::keep`): others may trace that init, and
+/// What the first child says. A bridge does not hand it to the init that it makes (`FirstChildPage::hide_from_children`): others may trace that init, and
 /// could name another process.
 #[derive(Debug)]
-pub struct Birth(SharedMemory<BirthLayout>);
+pub struct FirstChildPage(SharedMemory<FirstChildLayout>);
 
 // SAFETY: atomics.
-unsafe impl Atomics for BirthLayout {}
+unsafe impl Atomics for FirstChildLayout {}
 
 #[repr(C)]
 #[derive(Debug)]
-struct BirthLayout {
+struct FirstChildLayout {
     /// The pid of the process that a child of ours has made, in the runtime's pid namespace; 0 before.
     pid: AtomicI32,
     /// How many of its cgroups the first child has entered.
     entered: AtomicUsize,
 }
 
-impl Birth {
+impl FirstChildPage {
     /// A new page of zeros, shared with every process that is forked later.
     ///
     /// # Errors
     /// Those of mmap(2).
-    pub fn new() -> Result<Birth, Errno> {
-        SharedMemory::new().map(Birth)
+    pub fn new() -> Result<FirstChildPage, Errno> {
+        SharedMemory::new().map(FirstChildPage)
     }
 
     /// The first child: "I have entered `n` of my cgroups."
@@ -100,7 +100,7 @@ impl Birth {
     }
 
     /// Where the kernel notes that pid, before the process runs (CLONE_PARENT_SETTID).
-    pub(super) fn place_of_pid(&self) -> *mut i32 {
+    pub(super) fn pid_pointer(&self) -> *mut i32 {
         self.0.get().pid.as_ptr()
     }
 
@@ -108,8 +108,8 @@ impl Birth {
     ///
     /// # Errors
     /// Those of madvise(2).
-    pub fn keep(&self) -> Result<(), Errno> {
-        self.0.keep()
+    pub fn hide_from_children(&self) -> Result<(), Errno> {
+        self.0.hide_from_children()
     }
 }
 
@@ -125,7 +125,7 @@ impl OwnWord {
     /// Those of mmap(2) and madvise(2).
     pub fn new() -> Result<OwnWord, Errno> {
         let memory = SharedMemory::new()?;
-        memory.keep()?;
+        memory.hide_from_children()?;
         Ok(OwnWord(memory))
     }
 
@@ -134,7 +134,7 @@ impl OwnWord {
         self.0.0 as u64
     }
 
-    pub(super) fn place(&self) -> *mut i32 {
+    pub(super) fn pointer(&self) -> *mut i32 {
         self.0.get().as_ptr()
     }
 }
@@ -183,8 +183,8 @@ impl Page {
     ///
     /// # Errors
     /// Those of madvise(2).
-    pub fn keep(&self) -> Result<(), Errno> {
-        self.0.keep()
+    pub fn hide_from_children(&self) -> Result<(), Errno> {
+        self.0.hide_from_children()
     }
 
     fn words(&self) -> &PageLayout {
@@ -290,9 +290,9 @@ mod tests {
 
     #[test]
     fn what_was_entered_is_counted() {
-        let birth = Birth::new().unwrap();
-        assert_eq!((birth.entered(), birth.pid()), (0, None));
-        birth.has_entered(11);
-        assert_eq!(birth.entered(), 11);
+        let first_child = FirstChildPage::new().unwrap();
+        assert_eq!((first_child.entered(), first_child.pid()), (0, None));
+        first_child.has_entered(11);
+        assert_eq!(first_child.entered(), 11);
     }
 }

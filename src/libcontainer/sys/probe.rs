@@ -34,7 +34,7 @@ const LAST: u32 = u32::MAX;
 ///
 /// # Errors
 /// Those of the call.
-pub fn answer(call: Call) -> Result<i64, Errno> {
+pub fn try_call(call: Call) -> Result<i64, Errno> {
     // SAFETY: each call has a descriptor of -1, a null pointer with a size of 0, or a range of descriptors that are not open.
     // So the kernel changes nothing, and reads and writes no memory of ours.
     checked(unsafe {
@@ -58,7 +58,7 @@ pub fn answer(call: Call) -> Result<i64, Errno> {
 
 /// Whether the kernel has the call. A filter that answers EPERM hides it as well.
 pub fn has(call: Call) -> bool {
-    match answer(call) {
+    match try_call(call) {
         Err(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => false,
         // an unknown flag
         Err(Errno::INVAL) => !matches!(call, Call::CloseRangeCloexec | Call::SeccompListener),
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn this_kernel_has_what_coracle_requires() {
         for call in [Call::PidfdSendSignal, Call::Fsconfig, Call::MountSetattr] {
-            assert!(has(call), "{call:?}: {:?}", answer(call));
+            assert!(has(call), "{call:?}: {:?}", try_call(call));
         }
     }
 
@@ -84,7 +84,7 @@ mod tests {
         let file = std::fs::File::open("/proc/self/stat").unwrap();
         let high = rustix::io::fcntl_dupfd_cloexec(&file, 900).unwrap();
         for call in [Call::CloseRange, Call::CloseRangeCloexec] {
-            answer(call).unwrap();
+            try_call(call).unwrap();
         }
         for open in [file.as_fd(), high.as_fd()] {
             rustix::fs::fstat(open).unwrap();

@@ -110,9 +110,9 @@ pub fn ended_child() -> Option<i32> {
 pub fn is_ignored(signal: i32) -> bool {
     let mut action = DEFAULT;
     // SAFETY: no new action is given; the old one is a kernel sigaction, for which action has the room (see `reset`).
-    let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, 0usize, action.as_mut_ptr(), 8usize) };
+    let requested = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, 0usize, action.as_mut_ptr(), 8usize) };
     // its first field is the handler
-    asked == 0 && usize::try_from(action[0]).is_ok_and(|handler| handler == libc::SIG_IGN)
+    requested == 0 && usize::try_from(action[0]).is_ok_and(|handler| handler == libc::SIG_IGN)
 }
 
 /// Ends this process by `signal`, whatever its disposition was.

@@ -47,7 +47,7 @@ pub enum Interrupted {
     /// A signal asks the process to end.
     Signal(i32),
     /// Another thread asks this one to end its work (`Stop`).
-    Asked,
+    Stop,
     /// poll(2) failed.
     Errno(Errno),
 }
@@ -59,7 +59,7 @@ impl fmt::Display for Interrupted {
                 Ok(signal) => write!(f, "interrupted by {signal}"),
                 Err(_) => write!(f, "interrupted by signal {number}"),
             },
-            Interrupted::Asked => f.write_str("it was killed before its program began"),
+            Interrupted::Stop => f.write_str("it was killed before its program began"),
             Interrupted::Errno(errno) => write!(f, "poll: {errno}", errno = in_words(errno)),
         }
     }
@@ -171,7 +171,7 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
             return Err(Interrupted::Signal(number));
         }
         if stop.as_ref().is_some_and(Stop::taken) {
-            return Err(Interrupted::Asked);
+            return Err(Interrupted::Stop);
         }
     }
 }

@@ -21,9 +21,9 @@ thread_local! {
 /// let stop = libcontainer::Stop::new()?;
 /// let theirs = stop.clone();
 /// let worker = std::thread::spawn(move || theirs.over(|| { /* create, start, exec */ }));
-/// stop.ask();
+/// stop.interrupt();
 /// worker.join().map_err(|_| "the worker has panicked")?;
-/// assert!(stop.is_asked());
+/// assert!(stop.is_interrupted());
 /// # Ok(())
 /// # }
 /// ```
@@ -33,30 +33,30 @@ pub struct Stop(Arc<StopRequest>);
 #[derive(Debug)]
 struct StopRequest {
     event: OwnedFd,
-    asked: AtomicBool,
+    interrupted: AtomicBool,
 }
 
 impl Stop {
-    /// One that was not asked for yet.
+    /// One that has interrupted nothing yet.
     ///
     /// # Errors
     /// Those of eventfd(2).
     pub fn new() -> Result<Stop, Errno> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Stop(Arc::new(StopRequest { event, asked: AtomicBool::new(false) })))
+        Ok(Stop(Arc::new(StopRequest { event, interrupted: AtomicBool::new(false) })))
     }
 
     /// One wait of the work fails. Its later waits, which undo changes, can wait again.
-    pub fn ask(&self) {
-        if !self.0.asked.swap(true, Ordering::SeqCst) {
+    pub fn interrupt(&self) {
+        if !self.0.interrupted.swap(true, Ordering::SeqCst) {
             // The counter is 0, so there is room.
             let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
         }
     }
 
-    /// Whether the work is to end.
-    pub fn is_asked(&self) -> bool {
-        self.0.asked.load(Ordering::SeqCst)
+    /// Whether `interrupt` was called: the work is to end.
+    pub fn is_interrupted(&self) -> bool {
+        self.0.interrupted.load(Ordering::SeqCst)
     }
 
     /// Does the work in this thread.
@@ -101,10 +101,10 @@ mod tests {
                 readable(reader.as_fd(), None)
             })
         });
-        stop.ask();
-        stop.ask();
-        assert!(stop.is_asked());
-        assert_eq!(first.recv().unwrap(), Err(Interrupted::Asked));
+        stop.interrupt();
+        stop.interrupt();
+        assert!(stop.is_interrupted());
+        assert_eq!(first.recv().unwrap(), Err(Interrupted::Stop));
         rustix::io::write(&writer, b"x").unwrap();
         assert_eq!(work.join().unwrap(), Ok(true));
     }

@@ -16,7 +16,9 @@ mod v2;
 use oci_spec::runtime::LinuxResources;
 
 pub use devices::{DEVICES, DeviceAccess, List as DeviceList, devices, not_restricted};
-pub use placement::{CgroupDirectory, CgroupOwner, Delegated, OnForbidden, Placement, Refused, place, place_unit};
+pub use placement::{
+    CgroupDirectory, CgroupOwner, Delegated, OnForbidden, Placement, Refused, placement, unit_placement,
+};
 use sheet::Sheet;
 pub use sheet::{OnFailure, Write};
 

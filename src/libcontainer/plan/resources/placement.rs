@@ -64,7 +64,7 @@ pub enum Refused {
     #[default]
     Fails,
     /// The container fails, and the message tells an ordinary user what needs permission.
-    Told,
+    Reported,
     /// config.json does not need a cgroup, and the container runs without one.
     None,
 }
@@ -100,14 +100,14 @@ impl Placement {
 ///
 /// # Errors
 /// The path leads to the root itself.
-pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placement, Faults> {
-    let asked = asked.filter(|path| !path.as_os_str().is_empty());
-    let wanted = inside(asked.unwrap_or(Path::new(id)));
-    let absolute = asked.is_some_and(Path::is_absolute);
+pub fn placement(requested: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placement, Faults> {
+    let requested = requested.filter(|path| !path.as_os_str().is_empty());
+    let wanted = inside(requested.unwrap_or(Path::new(id)));
+    let absolute = requested.is_some_and(Path::is_absolute);
     if wanted.as_os_str().is_empty() {
         return Err(Faults::one(
             At::new("linux.cgroupsPath"),
-            format!("{:?} is the root of the hierarchy", asked.unwrap_or(Path::new(""))),
+            format!("{:?} is the root of the hierarchy", requested.unwrap_or(Path::new(""))),
         ));
     }
     Ok(everywhere(cgroups, |own| if absolute { wanted.clone() } else { inside(own).join(&wanted) }))
@@ -117,14 +117,14 @@ pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placem
 ///
 /// # Errors
 /// The path does not name a unit.
-pub fn place_unit(
-    asked: Option<&Path>,
+pub fn unit_placement(
+    requested: Option<&Path>,
     id: &str,
     manager: Manager,
     uid: u32,
     cgroups: &Cgroups,
 ) -> Result<Placement, Faults> {
-    let (unit, directory) = unit::unit(asked, id, manager, uid, cgroups)?;
+    let (unit, directory) = unit::unit(requested, id, manager, uid, cgroups)?;
     Ok(Placement { unit: Some(unit), ..everywhere(cgroups, |_| directory.clone()) })
 }
 
@@ -170,8 +170,8 @@ mod tests {
         Cgroups { v1: vec![memory], v2: Some(Unified { mount: "/sys/fs/cgroup/unified".into(), own: "/a/us".into() }) }
     }
 
-    fn directories(asked: Option<&str>) -> Vec<String> {
-        let placement = place(asked.map(Path::new), "id", &hybrid()).unwrap();
+    fn directories(requested: Option<&str>) -> Vec<String> {
+        let placement = placement(requested.map(Path::new), "id", &hybrid()).unwrap();
         placement.places.iter().map(|place| place.directory.display().to_string()).collect()
     }
 
@@ -189,6 +189,6 @@ mod tests {
 
     #[test]
     fn the_path_of_the_top_cgroup_is_refused() {
-        assert!(place(Some(Path::new("/")), "id", &hybrid()).is_err());
+        assert!(placement(Some(Path::new("/")), "id", &hybrid()).is_err());
     }
 }

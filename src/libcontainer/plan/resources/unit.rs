@@ -128,14 +128,14 @@ impl Unit {
 /// # Errors
 /// The path does not have this form, or the slice has no valid name.
 pub fn unit(
-    asked: Option<&Path>,
+    requested: Option<&Path>,
     id: &str,
     manager: Manager,
     uid: u32,
     cgroups: &Cgroups,
 ) -> Result<(Unit, PathBuf), Faults> {
     let at = At::new("linux.cgroupsPath");
-    let text = asked.map(|path| path.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
+    let text = requested.map(|path| path.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
     let text = text.unwrap_or_else(|| format!(":coracle:{id}"));
     let parts: Vec<&str> = text.split(':').collect();
     let [slice, prefix, name] = parts[..] else {

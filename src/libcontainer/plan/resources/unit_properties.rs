@@ -63,8 +63,8 @@ fn words(write: &Write) -> Vec<Property> {
         // No weight. The property for the shares follows, if there are any.
         "cpu.idle" => may("CPUWeight", PropertyValue::Uint64(u64::MAX)),
         "cpu.max" => quota(&write.value),
-        "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
-        "cpuset.mems" => mask(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
+        "cpuset.cpus" => bitmap_value(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
+        "cpuset.mems" => bitmap_value(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
         // systemd writes the file from this property, also at a reload.
         "memory.oom.group" => {
             let policy = if write.value.trim() == "1" { "kill" } else { "continue" };
@@ -109,8 +109,8 @@ fn quota(text: &str) -> Vec<Property> {
 }
 
 /// A list such as `0-3,7` as the bytes of a bit mask: the lowest byte first, without zero bytes at the end.
-fn mask(list: &str) -> Option<PropertyValue> {
-    let words = crate::plan::values::mask(list)?;
+fn bitmap_value(list: &str) -> Option<PropertyValue> {
+    let words = crate::plan::values::bitmap(list)?;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     while bytes.last() == Some(&0) {
         bytes.pop();

@@ -29,23 +29,23 @@ pub struct UpdatedResources {
     pub warnings: Vec<Warning>,
 }
 
-/// The update that turns the resources `there` into `asked`.
+/// The update that turns the resources `there` into `requested`.
 ///
 /// # Errors
 /// All mistakes in the resulting resources, each with its place in `linux.resources`.
-pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<UpdatedResources, Faults> {
-    let (there, asked) = (&without_nothings(there, ""), without_nothings(asked, ""));
-    let mut resources = merge(there, &asked);
-    forget_overwritten(&mut resources, &asked, cgroups)?;
+pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<UpdatedResources, Faults> {
+    let (there, requested) = (&without_nothings(there, ""), without_nothings(requested, ""));
+    let mut resources = merge(there, &requested);
+    forget_overwritten(&mut resources, &requested, cgroups)?;
     let (old, new) = (typed(there)?, typed(&resources)?);
     let mut faults = Faults::none();
-    if asked["cpu"]["shares"].is_number() && resources["cpu"]["idle"] == 1 {
+    if requested["cpu"]["shares"].is_number() && resources["cpu"]["idle"] == 1 {
         faults.add(At::new("linux.resources.cpu.shares"), "a group that idles (cpu.idle is 1) has no shares");
     }
     let wanted = faults.keep(writes(&new, cgroups)).unwrap_or_default();
     let before: HashSet<_> = writes(&old, cgroups).unwrap_or_default().into_iter().map(plain).collect();
-    let is_news = |write: &Write| !before.contains(&plain(write.clone())) || is_asked(&write.at, &asked);
-    let devices = match &asked["devices"] {
+    let is_news = |write: &Write| !before.contains(&plain(write.clone())) || is_requested(&write.at, &requested);
+    let devices = match &requested["devices"] {
         Value::Array(_) => {
             let access =
                 |resources: &LinuxResources| devices(resources.devices().as_deref().unwrap_or_default(), cgroups);
@@ -54,9 +54,9 @@ pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Updated
         }
         _ => None,
     };
-    let warnings = typed(&asked).map(|asked| unused(&asked)).unwrap_or_default();
+    let warnings = typed(&requested).map(|requested| unused(&requested)).unwrap_or_default();
     let (mut writes, kept): (Vec<_>, _) = wanted.into_iter().partition(is_news);
-    writes.extend(oom_killer(there, &asked, cgroups));
+    writes.extend(oom_killer(there, &requested, cgroups));
     faults.into_result(UpdatedResources { resources, writes, kept, devices, warnings })
 }
 
@@ -107,13 +107,13 @@ fn without_nothings(value: &Value, at: &str) -> Value {
     Value::Object(kept)
 }
 
-fn merge(there: &Value, asked: &Value) -> Value {
+fn merge(there: &Value, requested: &Value) -> Value {
     let mut all = there.clone();
     if !all.is_object() {
         all = json!({});
     }
-    lay_over(&mut all, asked);
-    let memory = &asked["memory"];
+    lay_over(&mut all, requested);
+    let memory = &requested["memory"];
     if memory["limit"] == -1 && memory["swap"].is_null() {
         all["memory"]["swap"] = json!(-1);
     }
@@ -121,9 +121,9 @@ fn merge(there: &Value, asked: &Value) -> Value {
 }
 
 /// Enables the OOM killer of version 1 again if it was disabled. A new group has it enabled.
-fn oom_killer(there: &Value, asked: &Value, cgroups: &Cgroups) -> Option<Write> {
+fn oom_killer(there: &Value, requested: &Value, cgroups: &Cgroups) -> Option<Write> {
     let disabled = |resources: &Value| resources["memory"]["disableOOMKiller"].as_bool();
-    let again = (disabled(there), disabled(asked)) == (Some(true), Some(false));
+    let again = (disabled(there), disabled(requested)) == (Some(true), Some(false));
     (again && cgroups.v1.iter().any(|hierarchy| hierarchy.has("memory"))).then(|| Write {
         controller: "memory".to_owned(),
         file: "memory.oom_control".to_owned(),
@@ -135,16 +135,16 @@ fn oom_killer(there: &Value, asked: &Value, cgroups: &Cgroups) -> Option<Write> 
 }
 
 /// Removes lines of `unified` for files that the update writes by another property: the last request counts.
-fn forget_overwritten(resources: &mut Value, asked: &Value, cgroups: &Cgroups) -> Result<(), Faults> {
+fn forget_overwritten(resources: &mut Value, requested: &Value, cgroups: &Cgroups) -> Result<(), Faults> {
     if resources["unified"].as_object().is_none_or(Map::is_empty) {
         return Ok(());
     }
     // Mistakes are reported later, together with all others.
     let files: Vec<_> = writes(&typed(resources)?, cgroups).unwrap_or_default();
-    let by_property = |write: &&Write| unified_file(&write.at).is_none() && is_asked(&write.at, asked);
+    let by_property = |write: &&Write| unified_file(&write.at).is_none() && is_requested(&write.at, requested);
     for write in files.iter().filter(by_property) {
         if let Some(lines) = resources["unified"].as_object_mut()
-            && asked["unified"][&write.file].is_null()
+            && requested["unified"][&write.file].is_null()
         {
             lines.remove(&write.file);
         }
@@ -159,9 +159,9 @@ fn unified_file(at: &At) -> Option<&str> {
 
 /// Merges objects property by property, and a list of limits by the thing that each limit is for. Device rules are one
 /// ordered list, and are replaced.
-fn lay_over(there: &mut Value, asked: &Value) {
-    let (Value::Object(there), Value::Object(asked)) = (there, asked) else { return };
-    for (key, value) in asked {
+fn lay_over(there: &mut Value, requested: &Value) {
+    let (Value::Object(there), Value::Object(requested)) = (there, requested) else { return };
+    for (key, value) in requested {
         match there.get_mut(key) {
             Some(old @ Value::Object(_)) if value.is_object() => lay_over(old, value),
             Some(Value::Array(old)) if key != "devices" && value.is_array() => {
@@ -182,13 +182,13 @@ fn lay_beside(list: &mut Vec<Value>, entry: &Value) {
 }
 
 /// Whether the request has the property of a write. Quota and period are one file.
-fn is_asked(at: &At, asked: &Value) -> bool {
+fn is_requested(at: &At, requested: &Value) -> bool {
     if let Some(file) = unified_file(at) {
-        return !asked["unified"][file].is_null();
+        return !requested["unified"][file].is_null();
     }
     let place = at.as_str().strip_prefix("linux.resources.").unwrap_or_default();
     let mut names = place.split(['.', '[']);
-    let (section, name) = (&asked[names.next().unwrap_or_default()], names.next().unwrap_or_default());
+    let (section, name) = (&requested[names.next().unwrap_or_default()], names.next().unwrap_or_default());
     match (section, name) {
         (Value::Array(_), _) => true,
         (_, "quota" | "period") => section["quota"].is_number() || section["period"].is_number(),
@@ -215,8 +215,8 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
-    fn written(there: &str, asked: &str, cgroups: &Cgroups) -> Vec<String> {
-        let update = update(&json(there), &json(asked), cgroups).unwrap();
+    fn written(there: &str, requested: &str, cgroups: &Cgroups) -> Vec<String> {
+        let update = update(&json(there), &json(requested), cgroups).unwrap();
         update.writes.iter().map(|write| format!("{}={}", write.file, write.value)).collect()
     }
 
@@ -247,10 +247,10 @@ mod tests {
                 r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}],"strange":7}"#,
             ),
         ];
-        for (there, asked, expected) in cases {
-            let asked = without_nothings(&json(asked), "");
+        for (there, requested, expected) in cases {
+            let requested = without_nothings(&json(requested), "");
             let there = without_nothings(&json(there), "");
-            assert_eq!(merge(&there, &asked), json(expected), "{there} {asked}");
+            assert_eq!(merge(&there, &requested), json(expected), "{there} {requested}");
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn what_is_not_written_is_kept() {
         let there = r#"{"pids":{"limit":5},"memory":{"limit":9},"cpu":{"quota":5000,"period":20000}}"#;
-        let kept = |asked| update(&json(there), &json(asked), &v2()).unwrap().kept;
+        let kept = |requested| update(&json(there), &json(requested), &v2()).unwrap().kept;
         let files = |kept: Vec<Write>| kept.iter().map(|write| write.file.clone()).collect::<Vec<_>>();
         assert_eq!(files(kept(r#"{"pids":{"limit":7}}"#)), ["memory.max", "cpu.max"]);
         assert_eq!(files(kept(r#"{"cpu":{"period":7000}}"#)), ["pids.max", "memory.max"]);
@@ -312,8 +312,8 @@ mod tests {
         for nothing in [r#"{"devices":null}"#, r#"{"devices":[]}"#] {
             assert!(update(&json(there), &json(nothing), &v1()).unwrap().devices.is_none(), "{nothing}");
         }
-        let asked = r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#;
-        let [new, old] = update(&json(there), &json(asked), &v1()).unwrap().devices.unwrap();
+        let requested = r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#;
+        let [new, old] = update(&json(there), &json(requested), &v1()).unwrap().devices.unwrap();
         let (DeviceAccess::List(new), DeviceAccess::List(old)) = (new, old) else { panic!("no lists") };
         let from = old.writes("");
         let shown: String = from.iter().map(|write| format!("{}\n", write.value)).collect();

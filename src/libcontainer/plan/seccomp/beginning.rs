@@ -75,12 +75,12 @@ pub(super) fn program(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
 
 /// The part for one audit architecture. It ends with a jump or a return on every path.
 fn section(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
-    let answers = answers(filter, arch)?;
+    let answers = answers_of(filter, arch)?;
     let mut section = vec![load(NUMBER_AT)];
     if arch == Arch::ScmpArchX86_64 && filter.archs.contains(&Arch::ScmpArchX32) {
         section.push(jump_if(IF_BITS, names::X32_BIT, [reach(answers.len())?, 0]));
         section.extend(answers);
-        section.extend(self::answers(filter, Arch::ScmpArchX32)?);
+        section.extend(answers_of(filter, Arch::ScmpArchX32)?);
     } else if arch == Arch::ScmpArchX86_64 {
         // The profile does not name x32. libseccomp's part has the answer for it.
         section.push(jump_if(IF_BITS, names::X32_BIT, [0, 1]));
@@ -93,12 +93,12 @@ fn section(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
 }
 
 /// The answers for the numbers of `arch`. The number is loaded already.
-fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
+fn answers_of(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
     let late = late_answers(filter, arch);
     let mut lines = Vec::new();
     if let Some(newest) = hides_new_calls(filter.default).then(|| newest(filter, arch)).flatten() {
         if matches!(arch, Arch::ScmpArchS390 | Arch::ScmpArchS390x) {
-            lines.extend(answer(S390_MULTIPLEX, ENOSYS));
+            lines.extend(return_for(S390_MULTIPLEX, ENOSYS));
         }
         let apart = apart(arch);
         if !apart.is_empty() {
@@ -112,7 +112,7 @@ fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
     if !late.is_empty() {
         let first = names::base(arch) + names::FIRST_LATE;
         lines.push(jump_if(IF_NOT_LESS, first, [0, reach(2 * late.len())?]));
-        lines.extend(late.iter().flat_map(|&(number, verdict)| answer(number, verdict)));
+        lines.extend(late.iter().flat_map(|&(number, verdict)| return_for(number, verdict)));
     }
     lines.push(Item::To(arch));
     Some(lines)
@@ -174,7 +174,7 @@ fn reach(lines: usize) -> Option<u8> {
     u8::try_from(lines).ok()
 }
 
-fn answer(number: u32, verdict: Verdict) -> [Item; 2] {
+fn return_for(number: u32, verdict: Verdict) -> [Item; 2] {
     [jump_if(IF_EQUAL, number, [0, 1]), returns(verdict)]
 }
 

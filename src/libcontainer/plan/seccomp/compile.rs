@@ -94,7 +94,7 @@ fn add(scmp: &mut ScmpFilterContext, filter: &Filter, rule: &SyscallRule) -> Res
         let Ok(syscall) = ScmpSyscall::from_name(name) else { continue };
         for all in &when {
             let result = scmp.add_rule_conditional(action, syscall, all).map(drop);
-            result.map_err(|err| refused(&filter.place(rule, j), &err))?;
+            result.map_err(|err| refused(&filter.at_condition(rule, j), &err))?;
         }
         added += 1;
     }

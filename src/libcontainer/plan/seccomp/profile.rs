@@ -226,11 +226,11 @@ fn flag_bits(flag: LinuxSeccompFilterFlag) -> u32 {
 }
 
 /// The native architecture, and the requested ones that can run here.
-fn archs(asked: &[Arch]) -> Vec<Arch> {
+fn archs(requested: &[Arch]) -> Vec<Arch> {
     names::RUNNABLE
         .iter()
         .enumerate()
-        .filter(|(place, arch)| *place == 0 || asked.contains(arch))
+        .filter(|(place, arch)| *place == 0 || requested.contains(arch))
         .map(|(_, &arch)| arch)
         .collect()
 }
