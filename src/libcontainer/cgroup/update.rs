@@ -128,10 +128,15 @@ impl Cgroup {
         }
         let exact = self.what_systemd_rounds();
         let mut refused = None;
-        self.undisturbed(self.paths.contains_key("devices"), || {
+        let mut set = || {
             refused = systemd::set(unit, &requested, &kept, &self.environment)?;
             Ok(())
-        })?;
+        };
+        if self.paths.contains_key("devices") {
+            self.unseen_by_processes(set)?
+        } else {
+            set()?
+        }
         Ok((exact.into_iter().filter(|exact| exact.put_back().is_err()).collect(), refused))
     }
 
@@ -168,9 +173,9 @@ impl Cgroup {
         all
     }
 
-    /// Calls `act`. If `still` is set, the processes are frozen during the call, so that they do not see the change.
-    fn undisturbed(&self, still: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
-        let frozen = still && !self.is_frozen()? && self.freeze().is_ok();
+    /// Calls `act` while the processes are frozen, so that they do not see the change.
+    fn unseen_by_processes(&self, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        let frozen = !self.is_frozen()? && self.freeze().is_ok();
         let done = act();
         if frozen {
             self.thaw()?;
@@ -188,7 +193,8 @@ impl Cgroup {
             }
             DeviceAccess::Program(_) | DeviceAccess::Unrestricted | DeviceAccess::Missing(_) => false,
         };
-        self.undisturbed(still, || self.restrict(access).map_err(|refusal| refusal.error))
+        let restrict = || self.restrict(access).map_err(|refusal| refusal.error);
+        if still { self.unseen_by_processes(restrict) } else { restrict() }
     }
 }
 

@@ -257,44 +257,42 @@ const fn character(
     path: &'static str,
     (major, minor): (i64, Option<i64>),
     weight: u8,
-    raw: bool,
     gain: &'static str,
 ) -> CharacterDevice {
-    CharacterDevice { path, major, minor, weight, raw, gain }
+    CharacterDevice { path, major, minor, weight, raw: false, gain }
+}
+
+/// One that needs CAP_SYS_RAWIO, too.
+const fn raw(device: CharacterDevice) -> CharacterDevice {
+    CharacterDevice { raw: true, ..device }
 }
 
 /// SPEC: Documentation/admin-guide/devices.txt of the kernel. Those of /dev/vfio have a number that the kernel chooses.
 pub(super) const CHARACTERS: [CharacterDevice; 24] = [
-    character("/dev/mem", (1, Some(1)), 85, true, "reads and writes the memory of the machine"),
-    character("/dev/kmem", (1, Some(2)), 85, true, "reads and writes the memory of the kernel"),
-    character("/dev/port", (1, Some(4)), 80, true, "reads and writes the ports of the machine"),
-    character("/dev/cpu", (202, None), 60, true, "writes the registers of the processors"),
-    character("/dev/mapper/control", (10, Some(236)), 60, false, "makes devices of the disks of the host"),
-    character("/dev/sg", (21, None), 60, false, "sends commands to the disks of the host"),
-    character("/dev/mtd", (90, None), 50, false, "writes the firmware of the machine"),
-    character("/dev/vfio", (-1, None), 40, false, "a device with access to memory"),
-    character(
-        "/dev/loop-control",
-        (10, Some(237)),
-        30,
-        false,
-        "makes loop devices, and file systems of its own making",
-    ),
-    character("/dev/watchdog", (10, Some(130)), 25, false, "restarts the machine"),
-    character("/dev/bus/usb", (189, None), 25, false, "commands the USB devices of the host"),
-    character("/dev/uinput", (10, Some(223)), 20, false, "types on the host's keyboard"),
-    character("/dev/uhid", (10, Some(239)), 20, false, "types on the host's keyboard"),
-    character("/dev/input", (13, None), 20, false, "reads what is typed on the host"),
-    character("/dev/hidraw", (-1, None), 20, false, "reads what is typed on the host"),
-    character("/dev/vcs", (7, None), 10, false, "reads the consoles of the host"),
-    character("/dev/nvram", (10, Some(144)), 8, false, "writes the settings of the firmware"),
-    character("/dev/btrfs-control", (10, Some(234)), 8, false, "changes file systems of the host"),
-    character("/dev/kvm", (10, Some(232)), 8, false, "makes virtual machines, and reaches the kernel code for them"),
-    character("/dev/vhost-net", (10, Some(238)), 6, false, "reaches the kernel code for virtual machines"),
-    character("/dev/kmsg", (1, Some(11)), 5, false, "reads and writes the log of the kernel"),
-    character("/dev/fuse", (10, Some(229)), 5, false, "mounts file systems of its own making"),
-    character("/dev/dri", (226, None), 4, false, "reaches the kernel code for graphics"),
-    character("/dev/net/tun", (10, Some(200)), 4, false, "makes network interfaces"),
+    raw(character("/dev/mem", (1, Some(1)), 85, "reads and writes the memory of the machine")),
+    raw(character("/dev/kmem", (1, Some(2)), 85, "reads and writes the memory of the kernel")),
+    raw(character("/dev/port", (1, Some(4)), 80, "reads and writes the ports of the machine")),
+    raw(character("/dev/cpu", (202, None), 60, "writes the registers of the processors")),
+    character("/dev/mapper/control", (10, Some(236)), 60, "makes devices of the disks of the host"),
+    character("/dev/sg", (21, None), 60, "sends commands to the disks of the host"),
+    character("/dev/mtd", (90, None), 50, "writes the firmware of the machine"),
+    character("/dev/vfio", (-1, None), 40, "a device with access to memory"),
+    character("/dev/loop-control", (10, Some(237)), 30, "makes loop devices, and file systems of its own making"),
+    character("/dev/watchdog", (10, Some(130)), 25, "restarts the machine"),
+    character("/dev/bus/usb", (189, None), 25, "commands the USB devices of the host"),
+    character("/dev/uinput", (10, Some(223)), 20, "types on the host's keyboard"),
+    character("/dev/uhid", (10, Some(239)), 20, "types on the host's keyboard"),
+    character("/dev/input", (13, None), 20, "reads what is typed on the host"),
+    character("/dev/hidraw", (-1, None), 20, "reads what is typed on the host"),
+    character("/dev/vcs", (7, None), 10, "reads the consoles of the host"),
+    character("/dev/nvram", (10, Some(144)), 8, "writes the settings of the firmware"),
+    character("/dev/btrfs-control", (10, Some(234)), 8, "changes file systems of the host"),
+    character("/dev/kvm", (10, Some(232)), 8, "makes virtual machines, and reaches the kernel code for them"),
+    character("/dev/vhost-net", (10, Some(238)), 6, "reaches the kernel code for virtual machines"),
+    character("/dev/kmsg", (1, Some(11)), 5, "reads and writes the log of the kernel"),
+    character("/dev/fuse", (10, Some(229)), 5, "mounts file systems of its own making"),
+    character("/dev/dri", (226, None), 4, "reaches the kernel code for graphics"),
+    character("/dev/net/tun", (10, Some(200)), 4, "makes network interfaces"),
 ];
 
 /// How the names of disks and of parts of them begin.

@@ -96,8 +96,9 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
         Err(error) => *error.kind() == Kind::State(Status::Stopped),
     };
     // With init of a pid namespace all its processes end.
-    let own_ended = container.has_own_pids() && init.is_none_or(ended);
-    let others = empty_cgroup(&container, &mut cgroup, leftovers, own_ended)?;
+    let all_ended = container.has_own_pids() && init.is_none_or(ended);
+    let own = if all_ended { OwnProcesses::Ended } else { OwnProcesses::MayRun };
+    let others = empty_cgroup(&container, &mut cgroup, leftovers, own)?;
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
     let (hooks, unread) = match hooks::of_container(&container) {
@@ -119,6 +120,15 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations, &environment))).collect())
 }
 
+/// The processes that the container itself has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnProcesses {
+    /// All have ended.
+    Ended,
+    /// Some may run.
+    MayRun,
+}
+
 /// Another process holds the lock, and may wait for a process of the container. A frozen process of version 1 dies only after it
 /// is thawed, and another process of the container can freeze it again: all of them are killed.
 pub fn kill_while_locked(container: &Container) {
@@ -129,7 +139,7 @@ pub fn kill_while_locked(container: &Container) {
     }
 }
 
-/// Empties the cgroup. If the container's own processes have ended (`own_ended`), all other processes there belong to others:
+/// Empties the cgroup. If the container's own processes have ended, all other processes there belong to others:
 /// somebody has put them there, or they belong to another container. Only `delete --force` kills a process that somebody has put
 /// there, and names it in the returned warning. Nothing kills the processes of another container.
 ///
@@ -139,9 +149,9 @@ fn empty_cgroup(
     container: &Container,
     cgroup: &mut Cgroup,
     leftovers: Leftovers,
-    own_ended: bool,
+    own: OwnProcesses,
 ) -> Result<Option<Error>> {
-    let may_be_empty = own_ended || leftovers == Leftovers::None;
+    let may_be_empty = own == OwnProcesses::Ended || leftovers == Leftovers::None;
     // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
     if may_be_empty && cgroup.remove_unused() {
         return Ok(None);
@@ -156,7 +166,10 @@ fn empty_cgroup(
     if leftovers == Leftovers::Killed {
         // ORDER: before we look for others.
         cgroup.leave()?;
-        let others = if own_ended { cgroup.staying() } else { cgroup.strangers() };
+        let others = match own {
+            OwnProcesses::Ended => cgroup.staying(),
+            OwnProcesses::MayRun => cgroup.strangers(),
+        };
         // `kill` kills the processes that it finds in any case. If it cannot read all of the cgroup, it returns the reason.
         let others = others.unwrap_or_default();
         if !others.is_empty() {
@@ -165,7 +178,7 @@ fn empty_cgroup(
         }
         cgroup.kill()?;
     } else {
-        if !own_ended {
+        if own == OwnProcesses::MayRun {
             cgroup.kill_own()?;
         }
         cgroup.must_be_left()?;
