@@ -98,12 +98,12 @@ struct Core {
 #[derive(Clone, PartialEq, Message)]
 struct ThreadCore {
     #[prost(message, optional, tag = "10")]
-    creds: Option<Credentials>,
+    creds: Option<CredsEntry>,
 }
 
 /// `creds_entry`.
 #[derive(Clone, PartialEq, Message)]
-struct Credentials {
+struct CredsEntry {
     #[prost(string, optional, tag = "15")]
     lsm_profile: Option<String>,
 }
@@ -407,7 +407,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: Vec<u8>| fs::write(directory.path().join(name), bytes).unwrap();
         let machine = ARCHITECTURES.iter().find(|(_, name)| *name == own_architecture()).unwrap().0;
-        let creds = Credentials { lsm_profile: Some("box_t".to_owned()) };
+        let creds = CredsEntry { lsm_profile: Some("box_t".to_owned()) };
         let core = || {
             image(
                 &[COMMON, OF_CORE],

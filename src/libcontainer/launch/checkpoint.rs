@@ -308,9 +308,3 @@ fn keep_descriptors(all: &[String], directory: &Path) -> Result<()> {
     fs::write(&path, serde_json::to_vec(all)?).with_context(|| format!("write {}", path.display()))?;
     Ok(fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?)
 }
-
-/// The files of the first three descriptors of a process. An empty string for a closed descriptor.
-pub(super) fn descriptors(pid: i32) -> Vec<String> {
-    let link = |number| fs::read_link(format!("/proc/{pid}/fd/{number}"));
-    (0..3).map(|number| link(number).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()).collect()
-}

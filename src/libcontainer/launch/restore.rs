@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::checkpoint::descriptors;
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, save, undone_with_hooks, will_make};
 use super::for_criu::{in_mounts_of, in_network_of, with_bound};
 use super::hook_files::HookFiles;
+use super::host_streams::descriptors;
 use super::identity::Identity;
 use super::image_check;
 use super::images::{Allow, Directories, Images, config_file, must_not_be_restricted, options};
