@@ -137,6 +137,40 @@ fn the_standard_streams_are_those_of_the_restore() {
 }
 
 #[test]
+fn streams_that_the_program_has_moved_are_those_of_the_restore() {
+    needs_criu!();
+    let loops = "while read line; do echo out $line >&OUT; echo err $line >&ERR; done; exit 7";
+    let moved = ("exec 5>&1 6>&2 >/dev/null 2>&1; ", ("5", "6"));
+    let exchanged = ("exec 5>&1 1>&2 2>&5 5>&-; ", ("2", "1"));
+    for (begin, (out, err)) in [moved, exchanged] {
+        let script = format!("{begin}{}", loops.replace("OUT", out).replace("ERR", err));
+        let world = World::running(&["sh", "-c", &script]);
+        world.write();
+        let file = |name: &str| fs::File::options().append(true).create(true).open(world.path(name)).unwrap();
+        let text = |name: &str| fs::read_to_string(world.path(name)).unwrap_or_default();
+        let say =
+            |mut to: &std::io::PipeWriter, text: &str| std::io::Write::write_all(&mut to, text.as_bytes()).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut first = command(&world, &["run", "-d", &world.id]);
+        assert!(first.stdin(reader).stdout(file("out")).stderr(file("err")).status().unwrap().success());
+        say(&writer, "one\n");
+        wait_until("it answers", || text("err") == "err one\n");
+        assert_eq!(text("out"), "out one\n");
+        dump(&world, "images", &[]).ok();
+        drop(writer);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut again = command(&world, &["restore", "--image-path", "images", &world.id]);
+        let mut again = again.stdin(reader).stdout(file("out-2")).stderr(file("err-2")).spawn().unwrap();
+        say(&writer, "two\n");
+        wait_until("it answers", || text("err-2").contains("two"));
+        assert_eq!((text("out-2"), text("err-2")), ("out two\n".to_owned(), "err two\n".to_owned()));
+        drop(writer);
+        assert_eq!(again.wait().unwrap().code(), Some(7));
+        world.assert_clean();
+    }
+}
+
+#[test]
 fn a_restored_terminal_is_sent_to_a_console_socket() {
     needs_criu!();
     let mut world = World::running(&["sh", "-c", "stty -echo; while read line; do echo got $line; done"]);

@@ -147,6 +147,8 @@ impl<'a> NewContainer<'a> {
                 .with_context(|| at.to_string())?;
         }
         let mut record = record::assemble(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
+        // ORDER: now, because the program may move them. A later restore replaces them.
+        record.external_descriptors = record::descriptors(ready.pid());
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::of_container(reserved.lock()?)?;
         }

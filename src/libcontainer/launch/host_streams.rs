@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::fs::FileType;
 
 use super::images::{FILE, NULL};
+use super::record::descriptors;
 use crate::container::Container;
 use crate::error::{Context, Result};
 use crate::host::{Namespace, mountinfo};
@@ -16,12 +17,6 @@ use crate::sys::text::keyed_number;
 
 /// The major number of /dev/null, /dev/zero and the like.
 const MEMORY_DEVICES: u32 = 1;
-
-/// The files of the first three descriptors of a process. An empty string for a closed descriptor.
-pub(super) fn descriptors(pid: i32) -> Vec<String> {
-    let link = |number| fs::read_link(format!("/proc/{pid}/fd/{number}"));
-    (0..3).map(|number| link(number).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()).collect()
-}
 
 /// The names of the first three descriptors in the images. A pipe is named by its number. A file or device of the host,
 /// on a mount that the container does not have, gets a name that the restore can replace.

@@ -1,6 +1,7 @@
 //! The record of a new container in state.json, in runc's format.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use oci_spec::runtime::Linux;
@@ -130,4 +131,10 @@ fn after_start(plan: &Plan) -> Vec<AfterStart> {
             Some(AfterStart { step: u32::try_from(n).ok()?, does, from: step.from.to_string(), name, denied })
         })
         .collect()
+}
+
+/// The files of the first three descriptors of a process. An empty string for a closed descriptor.
+pub(super) fn descriptors(pid: i32) -> Vec<String> {
+    let link = |number| fs::read_link(format!("/proc/{pid}/fd/{number}"));
+    (0..3).map(|number| link(number).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()).collect()
 }

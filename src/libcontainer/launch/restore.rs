@@ -15,7 +15,6 @@ use super::child::Child;
 use super::create::{Creator, Reached, has_made, save, undone_with_hooks, will_make};
 use super::for_criu::{in_mounts_of, in_network_of, with_bound};
 use super::hook_files::HookFiles;
-use super::host_streams::descriptors;
 use super::identity::Identity;
 use super::image_check;
 use super::images::{Allow, Directories, Images, config_file, must_not_be_restricted, options};
@@ -104,6 +103,8 @@ struct Making<'m> {
     resources: KernelGroups,
     /// The security label that the first process must have.
     label: Option<String>,
+    /// The names of the standard streams that CRIU passes on.
+    streams: Vec<String>,
     child: Option<Child>,
     container: Option<Container>,
     warnings: Vec<Warning>,
@@ -183,6 +184,7 @@ impl Restore<'_> {
             reached,
             resources,
             label: self.label(contents.label),
+            streams: record::descriptors(criu.pid()),
             child: None,
             container: None,
             warnings: Vec::new(),
@@ -372,7 +374,7 @@ impl Restore<'_> {
             planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))?;
         }
         let mut record = record::assemble(self.config, self.flags, self.plan, pid, cgroup)?;
-        record.external_descriptors = descriptors(i32::try_from(std::process::id())?);
+        record.external_descriptors.clone_from(&making.streams);
         if has_own_time(pid) && !record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWTIME") {
             record
                 .config
