@@ -102,6 +102,23 @@ fn what_is_below_a_shared_source_stays_when_the_mount_is_removed() {
     assert_eq!(world.exec(&["cat", "/file"]).ok(), "");
 }
 
+#[test]
+fn a_tmpfs_belongs_to_the_mapped_root_or_to_a_mapped_user() {
+    needs_root!("only root copies mounts of the host");
+    only!(Who::Us; "the command is another one");
+    let mut world = World::running(&["sleep", "1000"]);
+    crate::namespaces::with_users(&mut world);
+    for name in ["t", "u"] {
+        fs::create_dir(world.rootfs(name)).unwrap();
+    }
+    world.begin();
+    let tmpfs = |at: &str, options: &[&str]| json!({"destination": at, "type": "tmpfs", "options": options});
+    mounts(&world, "add", &json!([tmpfs("/t", &[]), tmpfs("/u", &["uid=7", "gid=8", "mode=750"])])).ok();
+    assert_eq!(world.exec(&["stat", "-c", "%u:%g %a", "/t", "/u"]).ok(), "0:0 1777\n7:8 750\n");
+    let said = mounts(&world, "add", &json!([tmpfs("/t", &["uid=70000"])])).fails();
+    assert!(said.contains("mounts[0].options: uid=70000: the container's user namespace does not map it"), "{said}");
+}
+
 /// A service with a mount namespace of its own.
 #[test]
 fn the_host_is_known_from_a_mount_namespace_of_our_own() {

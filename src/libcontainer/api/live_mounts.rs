@@ -4,9 +4,9 @@ use std::fs::File;
 
 use crate::config::{self, Config, Faults, Warning};
 use crate::container::Container;
-use crate::error::{Kind, Result, bail};
-use crate::host::{Host, Labels};
-use crate::launch::live_mounts::{NOT_ITS_OWN, attach, detached, mount_namespace, take_off};
+use crate::error::{Context, Kind, Result, bail};
+use crate::host::{Host, Labels, Namespace};
+use crate::launch::live_mounts::{NOT_ITS_OWN, RunningIdMaps, attach, detached, mount_namespace, take_off};
 use crate::plan;
 use crate::status::Status;
 
@@ -58,7 +58,7 @@ impl Container {
         let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle(), own.as_ref()).map_err(of_list)?;
         let lock = self.lock()?;
         let namespace = self.mount_namespace()?;
-        let mounts = detached(&mounts)?;
+        let mounts = detached(&mounts, self.id_maps()?.as_ref())?;
         let mut known = lock.added_mounts()?;
         for mount in &mounts {
             known.push(mount.id()?);
@@ -81,6 +81,23 @@ impl Container {
         let gone = take_off(&namespace, &destinations, &known)?;
         known.retain(|id| !gone.contains(id));
         lock.save_added_mounts(&known)
+    }
+
+    /// The id maps of its user namespace. None if it has none of its own.
+    fn id_maps(&self) -> Result<Option<RunningIdMaps>> {
+        let record = self.record();
+        if !record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWUSER") {
+            return Ok(None);
+        }
+        let pid = record.init_process_pid;
+        let read = |file: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::read_to_string(&path).with_context(|| format!("read {path}"))
+        };
+        let maps = RunningIdMaps { uids: read("uid_map")?, gids: read("gid_map")? };
+        // ORDER: after they are read: its program may have made a user namespace of its own.
+        self.must_own("user", Namespace::of(pid, "user")?, pid)?;
+        Ok(Some(maps))
     }
 
     /// The mount namespace of the container, which runs.

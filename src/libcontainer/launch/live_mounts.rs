@@ -18,6 +18,7 @@ use super::container_root::{ContainerRoot, FoundFile, Missed, Symlinks, host_dev
 use super::inside::in_mounts;
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
+use crate::host::id_map::outside;
 use crate::host::{Namespace, mountinfo};
 use crate::plan::step::Setting;
 use crate::plan::{LiveMount, LiveTree};
@@ -43,21 +44,52 @@ impl DetachedMount {
     }
 }
 
-/// Makes each mount, in our own mount namespace.
+/// The id maps of the container's user namespace, as /proc/PID/uid_map and gid_map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningIdMaps {
+    /// Of user ids.
+    pub uids: String,
+    /// Of group ids.
+    pub gids: String,
+}
+
+impl RunningIdMaps {
+    /// The settings with the owner as we see it: the kernel reads `uid` and `gid` in our user namespace. Without them, the owner is
+    /// the container's root.
+    fn map(&self, settings: &[Setting]) -> Result<Vec<Setting>> {
+        let mut mapped = settings.to_vec();
+        for (key, map) in [(c"uid", &self.uids), (c"gid", &self.gids)] {
+            let given = mapped.iter().rposition(|(name, _)| name.as_c_str() == key);
+            let given = given.and_then(|at| mapped[at].1.clone());
+            let text = given.as_deref().unwrap_or(c"0").to_string_lossy().into_owned();
+            let id = text.parse().ok().and_then(|id| outside(map, id));
+            let name = key.to_string_lossy();
+            let id = id.ok_or_else(|| error!("{name}={text}: the container's user namespace does not map it"))?;
+            mapped.retain(|(name, _)| name.as_c_str() != key);
+            mapped.push((key.to_owned(), Some(CString::new(id.to_string())?)));
+        }
+        Ok(mapped)
+    }
+}
+
+/// Makes each mount, in our own mount namespace. `maps` are those of the container's user namespace, if it has one.
 ///
 /// # Errors
 /// The place, and the kernel's error.
-pub fn detached(mounts: &[LiveMount]) -> Result<Vec<DetachedMount>> {
-    mounts.iter().map(detached_mount).collect()
+pub fn detached(mounts: &[LiveMount], maps: Option<&RunningIdMaps>) -> Result<Vec<DetachedMount>> {
+    mounts.iter().map(|mount| detached_mount(mount, maps)).collect()
 }
 
-fn detached_mount(mount: &LiveMount) -> Result<DetachedMount> {
+fn detached_mount(mount: &LiveMount, maps: Option<&RunningIdMaps>) -> Result<DetachedMount> {
     let LiveMount { at, tree, changes, destination } = mount;
     let tree = match tree {
         LiveTree::Bind(source, reach) => {
             clone_of(source, *reach).with_context(|| format!("{at}.source: open_tree {}", source.display()))?
         }
-        LiveTree::Tmpfs(settings) => tmpfs(settings).with_context(|| format!("{at}: make a tmpfs"))?,
+        LiveTree::Tmpfs(settings) => {
+            let mapped = maps.map(|maps| maps.map(settings)).transpose().with_context(|| format!("{at}.options"))?;
+            tmpfs(mapped.as_deref().unwrap_or(settings)).with_context(|| format!("{at}: make a tmpfs"))?
+        }
     };
     for change in changes {
         set_attributes(tree.as_fd(), &change.attributes, change.reach)
