@@ -4,6 +4,8 @@
 
 #[path = "layers/circles.rs"]
 mod circles;
+#[path = "layers/waits.rs"]
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
