@@ -150,6 +150,41 @@ fn a_container_below_the_cgroup_of_another_one_outlives_it() {
     }
 }
 
+/// On version 1, a frozen process does not end. If a cgroup above is frozen, killing more processes does not help.
+#[test]
+fn a_container_below_the_cgroup_of_a_frozen_one_outlives_it() {
+    needs_root!("a frozen cgroup above");
+    needs_cgroup!();
+    needs!(!unified() && !by_units(), "a frozen process ends on version 2, and systemd has no unit below a scope");
+    only!(Who::Us; "runc removes the record of the outer one, and crun kills the inner one");
+    let mut outer = World::running(&["sleep", "1000"]);
+    let group = outer.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    outer.config["linux"]["cgroupsPath"] = json!(format!("{group}/outer"));
+    outer.begin();
+    let inner = format!("{}-inner", outer.id);
+    outer.config["linux"]["cgroupsPath"] = json!(format!("{group}/outer/inner"));
+    outer.write();
+    let mut run = outer.command(&["run", "-d", &inner]);
+    assert!(run.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success());
+    let pid: serde_json::Value = serde_json::from_str(&outer.call(&["state", &inner]).ok()).unwrap();
+    let freezer = directory("freezer", &group).join("freezer.state");
+    fs::write(&freezer, "FROZEN").unwrap();
+    let told = outer.call(&["delete", "--force", &outer.id]);
+    fs::write(&freezer, "THAWED").unwrap();
+    assert_eq!(told.code(), 1, "{told:?}");
+    // a pending SIGKILL would end it now
+    let status = fs::read_to_string(format!("/proc/{}/status", pid["pid"])).unwrap();
+    assert!(status.contains("State:\tS") && status.contains("SigPnd:\t0000000000000000"), "{status}");
+    outer.wait_for_status("stopped");
+    assert!(outer.call(&["state", &inner]).ok().contains("running"));
+    outer.call(&["delete", "--force", &inner]).ok();
+    outer.call(&["delete", "--force", &outer.id]).ok();
+    for top in outer.cgroups() {
+        let _ = fs::remove_dir(top);
+    }
+    outer.assert_clean();
+}
+
 /// The owner of a directory can take the rights to it away, also from a runtime that is the same user. Root without
 /// CAP_DAC_OVERRIDE is in the same place.
 #[test]

@@ -52,8 +52,7 @@ pub enum Kind {
     NotFound,
     /// The container's state does not allow the operation.
     State(Status),
-    /// An argument of the call has a value that is never valid, whatever the state of the host: an id, a root, a signal, a
-    /// capability.
+    /// An argument of the call is wrong: an id, a root, a signal, a capability, a descriptor, a controller or a setting.
     InvalidArgument,
     /// config.json, a process object or a resources object has mistakes. This lists all of them, each with its place.
     Config(Faults),

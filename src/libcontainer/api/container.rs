@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
@@ -80,11 +79,6 @@ impl Container {
             cgroup.thaw_all().with_context(sent)?;
         }
         Ok(())
-    }
-
-    /// Its cgroup without those of other containers.
-    fn without_nested(&self, cgroup: Cgroup) -> Result<Cgroup> {
-        Ok(cgroup.sparing(self.nested()?.into_iter().flat_map(|(_, directories)| directories)))
     }
 
     /// Sends a signal that asks it to end, waits, and sends SIGKILL after `time`. When it returns, the container has

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::files::{all_well, put};
 use super::rights;
 use super::tree::{self, Walk, WalkEnd};
-use crate::error::{Error, Result, bail, error};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::sys::errno::in_words;
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
@@ -94,11 +94,16 @@ pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno
 /// can have moved us there. We would freeze or kill ourselves.
 ///
 /// # Errors
-/// We cannot leave.
-pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf> + Clone) -> Result<()> {
+/// We cannot leave, or we may be in one of them, and it cannot be read.
+pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    // If something cannot be read, the caller's own look reports it.
-    let seen = SeenProcesses::of(walk, directories.clone());
+    let groups = text::lossy(Path::new("/proc/self/cgroup")).context("read /proc/self/cgroup")?;
+    let has_its_name = |directory: &&PathBuf| {
+        directory.file_name().is_some_and(|name| groups.split(['/', '\n']).any(|part| OsStr::new(part) == name))
+    };
+    // Usually none: then nothing more is read.
+    let directories: Vec<_> = directories.into_iter().filter(has_its_name).collect();
+    let seen = SeenProcesses::of(walk, directories.iter().copied());
     let entered = directories.into_iter().zip(&seen.each).filter(|(_, pids)| pids.contains(&own));
     for (directory, _) in entered {
         let enter = |above: &Path| put(&above.join("cgroup.procs"), &own.to_string());
@@ -110,7 +115,7 @@ pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d Pa
             bail!("we (process {own}) are in {}, and cannot leave it: {}", directory.display(), in_words(&first));
         }
     }
-    Ok(())
+    all_well(seen.failed)
 }
 
 /// The most processes that a message names.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Container, Root};
+use crate::cgroup::Cgroup;
 use crate::error::Result;
 
 impl Container {
@@ -28,5 +29,13 @@ impl Container {
             }
         }
         Ok(nested)
+    }
+
+    /// `cgroup`, which is its own, without those of other containers.
+    ///
+    /// # Errors
+    /// The root cannot be read.
+    pub(crate) fn without_nested(&self, cgroup: Cgroup) -> Result<Cgroup> {
+        Ok(cgroup.sparing(self.nested()?.into_iter().flat_map(|(_, directories)| directories)))
     }
 }

@@ -182,15 +182,20 @@ pub fn label(directory: &Path) -> Option<String> {
 }
 
 /// The faults of the memory in the images and in those of their parents: missing files, and files that are too short. CRIU would
-/// read such a file again and again, without end.
+/// read such a file again and again, without end. The directory can have files of an earlier checkpoint, so only those of the
+/// processes in these images count.
 pub fn memory_faults(directory: &Path) -> Vec<ImageFault> {
     let (mut faults, mut below, mut seen) = (Vec::new(), PathBuf::new(), HashSet::new());
+    let mut own = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
+    let processes = own.decoded::<TreeEntry>(PROCESSES, &[COMMON, OF_PROCESSES]).unwrap_or_default();
     while let Ok(at) = directory.join(&below).canonicalize()
         && seen.insert(at.clone())
     {
         let mut reading = ImageReading { directory: &at, faults: Vec::new(), found: ImageContents::default() };
-        for name in reading.names("pagemap-") {
-            reading.page_map(&name);
+        for name in processes.iter().map(|process| format!("pagemap-{}.img", process.pid)) {
+            if at.join(&name).exists() {
+                reading.page_map(&name);
+            }
         }
         let named = |fault: ImageFault| ImageFault { file: below.join(fault.file).display().to_string(), ..fault };
         faults.extend(reading.faults.into_iter().map(named));
@@ -454,6 +459,20 @@ mod tests {
             label: Some("box_t".to_owned()),
         };
         assert_eq!(contents(directory.path()).0, expected);
+    }
+
+    #[test]
+    fn the_memory_of_an_earlier_checkpoint_is_no_fault() {
+        let directory = complete();
+        let at = |name: &str| directory.path().join(name);
+        fs::copy(at("pagemap-1.img"), at("pagemap-7.img")).unwrap();
+        fs::copy(at("pagemap-1.img"), at("pagemap-9.img")).unwrap();
+        assert_eq!(memory_faults(directory.path()), Vec::new());
+        // that of process 9, not of 7, which is not in the images
+        fs::write(at("pages-3.img"), "x").unwrap();
+        let faults = memory_faults(directory.path());
+        assert!(faults.iter().all(|fault| !fault.problem.contains("pagemap-7")), "{faults:?}");
+        assert_eq!(faults.len(), 2);
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl ConfigFacts<'_> {
         self.capabilities & 1 << capability != 0
     }
 
-    /// Whether a namespace that exists is that of the first process: containers of a Kubernetes pod join their pod by
+    /// Whether `path` leads to a namespace of process 1: containers of a Kubernetes pod join their pod by
     /// /proc/PID/ns/net, and the pod may be in the host's.
     fn is_namespace_of_init(&self, path: &Path) -> bool {
         let leads = (self.follow)(path);

@@ -92,7 +92,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     let mut cgroup = container.cgroup();
     let pid = container.record().init_process_pid;
     let ended = |init: Result<OwnedFd>| match init {
-        Ok(init) => has_ended(&init, pid, &cgroup),
+        Ok(init) => has_ended(&init, pid, || container.without_nested(container.cgroup())),
         Err(error) => *error.kind() == Kind::State(Status::Stopped),
     };
     // With init of a pid namespace all its processes end.
@@ -132,16 +132,15 @@ enum OwnProcesses {
 /// Another process holds the lock, and may wait for a process of the container. A frozen process of version 1 dies only after it
 /// is thawed, and another process of the container can freeze it again: all of them are killed.
 pub fn kill_while_locked(container: &Container) {
-    if let (Ok(()), Ok(nested)) = (container.check_cgroups(), container.nested()) {
-        let below = nested.into_iter().flat_map(|(_, directories)| directories);
-        // After the lock is taken, `destroy` reports what cannot be killed.
-        let _ = container.cgroup().sparing(below).kill_own();
-    }
+    let own = container.check_cgroups().and_then(|()| container.without_nested(container.cgroup()));
+    // After the lock is taken, `destroy` reports what cannot be killed.
+    let _ = own.and_then(|cgroup| cgroup.kill_own());
 }
 
 /// Empties the cgroup. If the container's own processes have ended, all other processes there belong to others:
 /// somebody has put them there, or they belong to another container. Only `delete --force` kills a process that somebody has put
-/// there, and names it in the returned warning. Nothing kills the processes of another container.
+/// there, and names it in the returned warning, unless it was killed before because another command holds the lock, or because init
+/// is kept frozen. Nothing kills the processes of another container.
 ///
 /// # Errors
 /// Processes are left.

@@ -4,19 +4,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use crate::cgroup::{Cgroup, frozen_on_version_1};
+use crate::error::Result;
 use crate::wait::{self, limits};
 
-/// Waits for the end of a process that was killed.
-pub(super) fn has_ended(process: &OwnedFd, pid: i32, cgroup: &Cgroup) -> bool {
+/// Waits for the end of a process that was killed. `own` is its cgroup, without those of other containers: it is needed only if the
+/// process does not end by itself.
+pub(super) fn has_ended(process: &OwnedFd, pid: i32, own: impl FnOnce() -> Result<Cgroup>) -> bool {
     let within = |time| wait::readable(process.as_fd(), Some(Instant::now() + time)).unwrap_or(false);
-    // Version 1: a frozen process ends only after it is thawed. If it cannot be thawed, `Cgroup::kill` tells why.
-    let _ = cgroup.thaw_all();
     if within(limits::CLOSED) {
         return true;
     }
-    if frozen_on_version_1(pid).is_some() {
-        // A process of the container freezes it again: that process is killed, too.
-        let _ = cgroup.kill_own();
+    if let Ok(cgroup) = own() {
+        // Version 1: a frozen process ends only after it is thawed. If it cannot be thawed, `Cgroup::kill` tells why.
+        let _ = cgroup.thaw_all();
+        if within(limits::CLOSED) {
+            return true;
+        }
+        if frozen_on_version_1(pid).is_some() {
+            // A process of the container freezes it again: that process is killed, too.
+            let _ = cgroup.kill_own();
+        }
     }
     within(limits::CLOSED) || (frozen_on_version_1(pid).is_none() && within(limits::KILLED))
 }

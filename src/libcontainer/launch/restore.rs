@@ -333,7 +333,7 @@ impl Restore<'_> {
         match (notice.script.as_str(), notice.pid) {
             ("setup-namespaces", Some(pid)) => self.namespaces_are_there(pid, making),
             ("post-restore", Some(pid)) => self.processes_are_there(pid, making),
-            ("pre-resume", _) => self.nothing_is_made_any_more(making),
+            ("pre-resume", _) => self.before_the_processes_run(making),
             ("orphan-pts-master", _) => match (notice.descriptor, self.terminal.take()) {
                 (Some(master), Some(socket)) => {
                     console::send(socket.as_fd(), b"/dev/pts/ptmx", master.as_fd()).context("RestoreFrom::console")
@@ -398,8 +398,8 @@ impl Restore<'_> {
         new.or(kept).or_else(written)
     }
 
-    /// CRIU always leaves the root writable.
-    fn nothing_is_made_any_more(&self, making: &Making<'_>) -> Result<()> {
+    /// Checks the security label, and makes the root read-only again: CRIU leaves it writable.
+    fn before_the_processes_run(&self, making: &Making<'_>) -> Result<()> {
         if let (Some(label), Some(child)) = (&making.label, &making.child) {
             kept_label::must_be_again(label, child.pid)?;
         }

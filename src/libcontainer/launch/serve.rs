@@ -56,38 +56,43 @@ impl<'a> Launched<'a> {
         if let Some(maps) = &self.plan.joined_maps {
             self.opened.warnings.extend(id_maps::unlike(self.child.pid, maps));
         }
-        Ok(SetUpProcess(self))
+        Ok(SetUpProcess { launched: self, cgroup: cgroup.cloned() })
     }
 }
 
 /// A process that is completely set up, and waits for one more message. If this is dropped, it is killed.
 #[derive(Debug)]
-pub struct SetUpProcess<'a>(Launched<'a>);
+pub struct SetUpProcess<'a> {
+    launched: Launched<'a>,
+    /// Its count of OOM kills is the only sign of such a kill.
+    cgroup: Option<Cgroup>,
+}
 
 impl SetUpProcess<'_> {
     /// The time of each step so far, in microseconds, by the step's number in the plan.
     pub fn times(&self) -> Vec<(usize, u32)> {
-        self.0.opened.page.times()
+        self.launched.opened.page.times()
     }
 
     /// Requests of config.json that were left out. The user gets a warning.
     pub fn warnings(&self) -> &[Warning] {
-        &self.0.opened.warnings
+        &self.launched.opened.warnings
     }
 
     /// The process's pid in our pid namespace.
     pub fn pid(&self) -> i32 {
-        self.0.child.pid
+        self.launched.child.pid
     }
 
     /// The process's pidfd.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.0.child.pidfd.as_fd()
+        self.launched.child.pidfd.as_fd()
     }
 
     /// The reason why the process has ended before its program began. None if it lives.
     pub fn end(&self) -> Option<Error> {
-        failure::ends_within(&self.0.child.pidfd, 0, 100_000_000).then(|| failure::of_silence(&self.0, None))
+        let ended = failure::ends_within(&self.launched.child.pidfd, 0, 100_000_000);
+        ended.then(|| failure::of_silence(&self.launched, self.cgroup.as_ref()))
     }
 
     /// The files at the paths of the Landlock ruleset.
@@ -95,7 +100,7 @@ impl SetUpProcess<'_> {
     /// # Errors
     /// Those of pread(2).
     pub(super) fn files_of_ruleset(&self) -> Result<Vec<(u64, u64)>> {
-        self.0.opened.files_of_ruleset(self.0.plan)
+        self.launched.opened.files_of_ruleset(self.launched.plan)
     }
 
     /// Tells init to continue, after everything is recorded. Init waits for `start` on its fifo, or becomes the program. In
@@ -104,11 +109,11 @@ impl SetUpProcess<'_> {
     /// # Errors
     /// A startContainer hook fails, the execve(2) fails, or init has ended.
     pub fn go(mut self) -> Result<Child> {
-        go(&self.0)?;
-        if let Some(moved) = self.0.opened.moved.take() {
+        go(&self.launched, self.cgroup.as_ref())?;
+        if let Some(moved) = self.launched.opened.moved.take() {
             moved.keep();
         }
-        Ok(self.0.child.keep())
+        Ok(self.launched.child.keep())
     }
 }
 
@@ -424,7 +429,7 @@ fn scheduler(launched: &Launched<'_>) -> Result<()> {
 }
 
 /// See `SetUpProcess::go`.
-pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
+pub(super) fn go(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Result<()> {
     say_go(&launched.talk).context("init is gone")?;
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart { .. })) {
         return Ok(());
@@ -442,7 +447,7 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     }
     match receive(launched)?.0 {
         None if failure::has_begun(launched) => Ok(()),
-        None => Err(failure::of_silence(launched, None)),
+        None => Err(failure::of_silence(launched, cgroup)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
         Some(Up::Request(_) | Up::Ready) => Err(error!("unexpected packet from init")),
     }

@@ -35,7 +35,7 @@ fn end(process: ProcessId, cgroup: &Cgroup) -> Result<()> {
     let ProcessId { pid, start } = process;
     let Some(pidfd) = open_process(pid, start)? else { return Ok(()) };
     let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-    if has_ended(&pidfd, pid, cgroup) {
+    if has_ended(&pidfd, pid, || Ok(cgroup.clone())) {
         return Ok(());
     }
     match frozen_on_version_1(pid) {

@@ -33,7 +33,7 @@ pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
         let place = limits_go_to(&parent, cgroups, host.me.uid);
         let fitness = place.fitness;
         found.push(place);
-        // An ordinary user may have limits by the own systemd alone, and none on version 1.
+        // An ordinary user gets limits only from the user's own systemd, and none on version 1.
         let parent = if fitness == Fitness::Good { Some(parent) } else { of_users_systemd(cgroups, host.me.uid) };
         if let Some(there) = parent.map(|parent| controllers(cgroups, &parent)) {
             found.extend(CONTROLLERS.map(|(v2, v1, limits)| controller(&there, v2, v1, limits, host.me.uid, cgroups)));
@@ -158,7 +158,7 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
         Some(false) if unified && uid != 0 && !BESIDE_VERSION_1.contains(&v2) => {
             "Delegate=cpu cpuset io memory pids in a drop-in of user@.service".to_owned()
         }
-        // systemd delegates only those above
+        // systemd does not delegate hugetlb and rdma, so root must enable them.
         Some(false) if unified => format!("as root, echo +{v2} > cgroup.subtree_control in each cgroup above"),
         Some(false) => format!("mount -t cgroup -o {v1} cgroup /sys/fs/cgroup/{v1}"),
         None => format!("a kernel with the {v1} controller"),

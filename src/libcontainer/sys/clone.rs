@@ -122,8 +122,8 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
 }
 
 /// Continues as a new process in new namespaces (`flags`: CLONE_NEW*), a child of our parent (CLONE_PARENT). The old process
-/// ends. The kernel notes the pid of the new process in `first_child`, as the old one counts, before the new one runs. The new process
-/// does not have that memory. No signal may have a handler.
+/// ends. Before the new process runs, the kernel writes its pid to `first_child`, as the pid namespace of the old process counts. The
+/// new process does not have that memory. No signal may have a handler.
 ///
 /// ORDER: CVE-2016-9962: the new process may be traced from its first moment on. So it shares no memory with the old one, which
 /// is outside of the container's pid namespace and has one call left.
