@@ -62,8 +62,8 @@ impl<State: 'static> Jobs<State> {
         !self.classes.is_empty()
     }
 
-    /// Whether no request may begin a job: a client sends them faster than they are done. The jobs that wait for the processes of
-    /// one container do not count for others: its kill and deletion, and those of the pod, must begin.
+    /// Whether a request that needs a job must be refused: a client sends them faster than they are done. The jobs that wait for the
+    /// processes of one container do not count for others: its kill and deletion, and those of the pod, must begin.
     pub fn are_full(&self) -> bool {
         self.is_full(&None)
     }

@@ -301,7 +301,7 @@ impl Shim {
         let Some(process) = self.process_of(&whose) else { return self.started(reply, id, restored) };
         let is_killed = process.stop.take().is_some_and(|stop| stop.is_interrupted());
         match &process.made {
-            // it runs since just before the kill
+            // the kill came just after it had begun to run
             Some((made, _)) if is_killed => drop(made.kill(9)),
             None if is_killed => process.held = Some(Exit { status: 128 + 9, at: SystemTime::now() }),
             _ => {}

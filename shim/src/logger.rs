@@ -4,7 +4,7 @@
 use libcontainer::{Stop, in_words};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -118,29 +118,36 @@ fn is_ready(ready: &OwnedFd, stop: &Stop) -> io::Result<Option<String>> {
 /// Runs in our program with that argument: gives the streams the numbers that the logger expects.
 pub fn become_logger(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(program) = args.next() else { return ExitCode::FAILURE };
-    if let Ok(ready) = streams_moved() {
-        let error = Command::new(program).args(args).exec();
-        let _ = rustix::io::write(&ready, &[NOT_EXECUTED, in_words(&error).to_string().as_bytes()].concat());
+    // no other descriptor is open: each copy gets the lowest free number
+    match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 5) {
+        Ok(ready) => {
+            let error = streams_moved(&ready).err().unwrap_or_else(|| Command::new(program).args(args).exec());
+            not_executed(&ready, &error);
+        }
+        Err(errno) => not_executed(rustix::stdio::stdout(), &errno.into()),
     }
     ExitCode::FAILURE
 }
 
-/// Returns the descriptor that tells the shim when the logger is ready.
-fn streams_moved() -> io::Result<OwnedFd> {
-    // no other descriptor is open: each copy gets the lowest free number
+/// Tells the shim why the logger does not run. If the pipe only closed, the shim would take the logger for ready.
+fn not_executed(ready: impl AsFd, error: &io::Error) {
+    let _ = rustix::io::write(ready, &[NOT_EXECUTED, in_words(error).to_string().as_bytes()].concat());
+}
+
+/// Gives the logger its streams and `ready`, by which it tells the shim that it is ready.
+fn streams_moved(ready: &OwnedFd) -> io::Result<()> {
     let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 4)?;
-    let ready = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 5)?;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    for end in [&stdout, &stderr, &ready] {
+    for end in [&stdout, &stderr, ready] {
         rustix::io::fcntl_setfd(end, FdFlags::empty())?;
     }
     // they stay open for the program
     std::mem::forget((stdout, stderr));
-    Ok(ready)
+    Ok(())
 }
 
 #[cfg(test)]

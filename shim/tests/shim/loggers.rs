@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::messages::task::*;
-use crate::world::{Client, World, gone, root_is_here, world};
+use crate::world::{Client, SHIM, World, gone, root_is_here, world};
 
 /// A logger in the form that containerd describes: stdout is 3, stderr is 4, and it closes 5 when it is ready. It has SIGTERM at the
 /// deletion, and may still have to write then.
@@ -126,6 +127,17 @@ fn a_logger_that_cannot_be_started_is_named() {
     client.kill_container("c1");
     client.finish_c1();
     world.assert_empty();
+}
+
+/// A pipe that only closes means that the logger is ready.
+#[test]
+fn a_logger_without_its_streams_is_not_ready() {
+    for files in 4..=6 {
+        // the limit is too low for number 5, or for a file after it
+        let script = format!("ulimit -n {files} && exec {SHIM} logger true");
+        let ran = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output().expect("sh");
+        assert!(ran.stdout.starts_with(b"\0not executed: "), "{files}: {ran:?}");
+    }
 }
 
 /// Such a logger would keep the thread of the creation.

@@ -161,7 +161,10 @@ impl World {
     /// Gives the containers a shell, if the host has a static one.
     pub fn put_shell(&self) -> bool {
         let there = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-        there.is_some_and(|path| fs::copy(path, self.path("rootfs/sh")).is_ok())
+        let copied = there.is_some_and(|path| fs::copy(path, self.path("rootfs/sh")).is_ok());
+        // the root has no loader: only a static one runs in it
+        let mut trial = Command::new("chroot");
+        copied && trial.arg(self.path("rootfs")).args(["/sh", "-c", ":"]).output().is_ok_and(|ran| ran.status.success())
     }
 
     /// Runs an action of the shim, as containerd does.
