@@ -226,7 +226,8 @@ mod tests {
         assert!(of_ids().contains(&"kill") && of_ids().contains(&"top") && !of_ids().contains(&"run"));
     }
 
-    /// Prints what zsh itself offers for a line: zsh completes only on a terminal, which its module zpty makes.
+    /// Prints what zsh itself offers for a line: zsh completes only on a terminal, which its module zpty makes. The inner zsh says READY
+    /// when its line editor has the terminal: before, the terminal itself would take Control-U, and remove the line.
     const ZSH: &str = r#"
 zmodload zsh/zpty || exit 9
 zpty inner zsh -f -i
@@ -237,7 +238,7 @@ tell 'compadd() {
   if [[ ${@[1,$n]} == *-(O|A|D)* ]]; then builtin compadd "$@"; return; fi
   builtin compadd -A hits "$@"; builtin compadd "$@"; local code=$?
   print -l -- "HIT:"${^hits}; return $code
-}; print READY:$((1+1))'
+}; zle-line-init() { print READY:$((1+1)) }; zle -N zle-line-init'
 while zpty -r inner line; do [[ $line == *READY:2* ]] && break; done
 zpty -n -w inner "$2"$'\t'
 zpty -n -w inner $'\x15'
@@ -258,8 +259,9 @@ zpty -d inner
         let file = directory.path().join("_coracle");
         std::fs::write(&file, script).unwrap();
         for (line, word) in COMPLETED {
-            let mut zsh = std::process::Command::new("zsh");
-            let said = zsh.args(["-f", "-c", ZSH, "zsh"]).arg(&file).arg(line).output().unwrap();
+            // `zpty -r` waits for ever for a word that does not come
+            let mut zsh = std::process::Command::new("timeout");
+            let said = zsh.args(["60", "zsh", "-f", "-c", ZSH, "zsh"]).arg(&file).arg(line).output().unwrap();
             let said = String::from_utf8_lossy(&said.stdout).into_owned();
             assert!(said.lines().any(|one| one == word), "{line}: {said}");
         }

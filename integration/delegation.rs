@@ -129,6 +129,9 @@ fn a_delegated_cgroup_is_below_the_containers_own() {
     let below = group.join("payload");
     assert!(cgroup_of_init(&world).ends_with(&format!("{}/payload/a", world.group())), "{}", cgroup_of_init(&world));
     assert_eq!((owner(&below), owner(&below.join("cgroup.procs"))), (200_000, 200_000));
+    if who() == Who::Us {
+        assert_eq!((owner(&group), owner(&group.join("cgroup.procs"))), (0, 0));
+    }
     assert_eq!((read(&group, "pids.max"), read(&below, "pids.max")), ("20".to_owned(), "max".to_owned()));
     if who() == Who::Crun {
         return;

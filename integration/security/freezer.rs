@@ -70,12 +70,10 @@ fn ends(mut runtime: Child) {
     wait_until("the command has ended", || runtime.try_wait().unwrap().is_some());
 }
 
-/// `delete --force` succeeds, and does not wait until a deadline of ours has passed.
+/// `delete --force` succeeds, and leaves nothing.
 #[track_caller]
 fn is_deleted(world: &World) {
-    let began = Instant::now();
     world.call(&["delete", "--force", &world.id]).ok();
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     world.assert_clean();
 }
 
@@ -168,6 +166,7 @@ fn what_another_container_has_frozen_is_named() {
     needs_cgroup!();
     needs!(!unified(), "the process dies on version 2");
     only!(Who::Us; "about our own waits");
+    needs!(attacker().is_some(), "no C compiler");
     let owner = with_its_cgroup(&["sleep", "1000"]);
     owner.begin();
     let ice = group(&owner, "ice");

@@ -32,14 +32,40 @@ pub(super) fn must_be_in(images: &Path, pid: i32) -> Result<()> {
 pub(super) fn must_be_again(wanted: &str, pid: i32) -> Result<()> {
     let found = of(&pid.to_string()).unwrap_or_default();
     if found != wanted {
-        bail!("the security label of the restored container is {found:?}, and must be {wanted:?}");
+        // SELinux sorts the categories of a label.
+        bail!(
+            "the security label of the restored container is {found:?}, as the kernel prints it, and must be {wanted:?}"
+        );
     }
     Ok(())
 }
 
-/// The label of a process: the first word of its `attr/current`. AppArmor adds its mode.
+/// The label of a process.
 fn of(process: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{process}/attr/current")).ok()?;
-    let label = text.split([' ', '\n', '\0']).next().unwrap_or_default();
-    (!label.is_empty()).then(|| label.to_owned())
+    Some(without_mode(&text).to_owned()).filter(|label| !label.is_empty())
+}
+
+/// The label in an `attr/current`, without the mode that AppArmor adds: `PROFILE (enforce)`. A profile's name may contain spaces.
+fn without_mode(text: &str) -> &str {
+    let text = text.trim_end_matches(['\n', '\0']);
+    text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")).map_or(text, |(label, _)| label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_read_without_its_mode() {
+        for (text, label) in [
+            ("my profile (enforce)\n", "my profile"),
+            ("a (b) (complain)\n", "a (b)"),
+            ("unconfined\n", UNCONFINED),
+            ("system_u:system_r:container_t:s0:c1,c3\0", "system_u:system_r:container_t:s0:c1,c3"),
+            ("", ""),
+        ] {
+            assert_eq!(without_mode(text), label);
+        }
+    }
 }

@@ -64,7 +64,7 @@ fn below(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<PathBuf> {
     let path = inside(Path::new(text));
     let leaves = Path::new(text).components().any(|part| part == Component::ParentDir);
     if leaves || path.as_os_str().is_empty() || text.contains(['\0', '\n']) {
-        notes.fault(&at, format!("{text:?} is not the path of a cgroup below the container's"));
+        notes.fault(&at, format!("{text:?} is not the path of a cgroup below another one"));
         return None;
     }
     Some(path)

@@ -1,6 +1,8 @@
 //! The paths of the container's cgroups, and their limits. A limit that this host cannot apply is an error or a warning
 //! (docs/spec.md, "Properties that cannot be applied").
 
+use std::ffi::OsStr;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::annotations;
@@ -42,6 +44,11 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
     let delegated = annotations::delegated(given, notes);
     let mut placement = placement(given, notes)?;
     if let Some(below) = subgroup {
+        // The unit's directory is the nearest one of that name above the container's (UnitName::outermost).
+        let unit = placement.unit.as_ref().map(|unit| OsStr::new(&unit.name));
+        if below.iter().any(|part| Some(part) == unit) {
+            notes.fault(&At::annotation(annotations::SUBGROUP), format!("{below:?} has the name of the unit"));
+        }
         placement = placement.below_unit(&below);
     }
     placement.refused = refused(given, path.is_some() || delegated.is_some());

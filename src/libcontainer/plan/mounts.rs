@@ -55,7 +55,8 @@ pub(super) fn read(known: &MountContext<'_>, notes: &mut Notes) -> Mounts {
             if !std::mem::replace(&mut in_cgroup, true) {
                 mounts.acts.push(MountAction::EnterCgroup);
             }
-            mounts.cgroup_owner = cgroup_mounts::owner(known, &entry).or(mounts.cgroup_owner);
+            let owner = cgroup_mounts::owner(known, &entry).filter(|_| mounts.delegated.is_none());
+            mounts.cgroup_owner = owner.or(mounts.cgroup_owner);
             cgroup_mounts::read(known, &entry, &mut mounts.acts, notes);
         } else if let Some(mut new) = new(known, &entry, notes) {
             mounts.left_writable.extend(leave_writable(&mut new.mount, &entry));
