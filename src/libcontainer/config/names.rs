@@ -77,18 +77,26 @@ pub fn name_slips(faults: &mut Faults, bytes: &[u8]) {
         Some((object, name)) => (object.to_owned(), name.to_owned()),
         None => (String::new(), at.as_str().to_owned()),
     };
-    let is_missing = |problem: &str| problem.starts_with("is missing") || problem.starts_with("is empty or missing");
-    let mut slips = None;
-    for fault in faults.each().filter(|fault| is_missing(&fault.problem)) {
+    let (mut slips, mut document) = (None, None);
+    for fault in faults.each() {
         let (object, name) = parts(&fault.at);
         let is_meant = |warning: &&Warning| {
             parts(&warning.at).0 == object
                 && warning.said.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
         };
-        if let Some(warning) = slips.get_or_insert_with(|| near_misses(bytes)).iter().find(is_meant) {
+        let slips = slips.get_or_insert_with(|| near_misses(bytes));
+        let Some(warning) = slips.iter().find(is_meant) else { continue };
+        let document = document.get_or_insert_with(|| serde_json::from_slice(bytes).unwrap_or_default());
+        if !has(document, &fault.at) {
             fault.problem = format!("{}: {:?} is an unknown property", fault.problem, parts(&warning.at).1);
         }
     }
+}
+
+/// Whether the document has a property at this place.
+fn has(document: &serde_json::Value, at: &At) -> bool {
+    let pointer = at.as_str().replace(['[', '.'], "/").replace(']', "");
+    document.pointer(&format!("/{pointer}")).is_some()
 }
 
 /// The same for the object at `at`, which is a document of its own.
@@ -513,14 +521,15 @@ mod tests {
 
     #[test]
     fn what_is_missing_names_the_property_that_was_meant_for_it() {
-        let text = br#"{"proces": {}, "process": {"cmd": ["sh"]}, "mounts": [{}, {"dest": "/x"}]}"#;
+        let text = br#"{"process": {"cmd": ["sh"], "Cwd": "x", "cwd": 7}, "mounts": [{}, {"dest": "/x"}], "rot": {}}"#;
         let mut faults = Faults::none();
-        for at in ["process", "process.args", "process.cwd", "mounts[0].destination", "mounts[1].destination"] {
+        for at in ["root", "process.args", "process.cwd", "mounts[0].destination", "mounts[1].destination"] {
             faults.add(At::new(at), "is missing");
         }
         name_slips(&mut faults, text);
         let said: Vec<_> = faults.iter().map(|fault| fault.problem.trim_start_matches("is missing")).collect();
         let of = |name: &str| format!(": {name:?} is an unknown property");
-        assert_eq!(said, [of("proces"), of("cmd"), String::new(), String::new(), of("dest")]);
+        // process.cwd is there, with another mistake
+        assert_eq!(said, [of("rot"), of("cmd"), String::new(), String::new(), of("dest")]);
     }
 }
