@@ -168,3 +168,32 @@ fn an_exec_into_a_frozen_container_ends_by_a_signal() {
     wait_until("nobody is left of it", || read(&group, "cgroup.procs").lines().count() == 1);
     world.call(&["delete", "--force", &world.id]).ok();
 }
+
+/// The kernel ends the first process of a pid namespace only after all others. Its descriptors are closed long before.
+#[test]
+fn a_start_whose_init_was_killed_fails_while_the_hook_is_frozen() {
+    needs_root!("a frozen cgroup below the container's");
+    needs_cgroup!();
+    needs!(!unified() && !by_units(), "on version 2 a frozen process ends");
+    only!(Who::Us; "about our own waits");
+    let mut world = World::running(&["sleep", "1000"]);
+    world.config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 1000"]}]});
+    world.create().ok();
+    let (init, ice) = (world.pid(), directory("freezer", &world.group()).join("ice"));
+    fs::create_dir(&ice).unwrap();
+    fs::write(ice.join("freezer.state"), "FROZEN").unwrap();
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| world.call(&["start", &world.id]));
+        wait_until("the hook is frozen", || {
+            let pids = fs::read_to_string(ice.join("../cgroup.procs")).unwrap();
+            let others = pids.lines().filter(|pid| **pid != init.to_string());
+            others.for_each(|pid| drop(fs::write(ice.join("cgroup.procs"), pid)));
+            !fs::read_to_string(ice.join("cgroup.procs")).unwrap().is_empty()
+        });
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::SIGKILL).unwrap();
+        let said = start.join().unwrap().fails();
+        assert!(said.contains("killed before its program began"), "{said}");
+    });
+    world.call(&["delete", "--force", &world.id]).ok();
+    world.assert_clean();
+}

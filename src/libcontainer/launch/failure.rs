@@ -13,7 +13,7 @@ use super::child::ending;
 use super::clone::{NO_STREAMS, NOT_PROTECTED};
 use super::launched::Launched;
 use crate::cgroup::{Cgroup, frozen_by};
-use crate::container::{AfterStart, Container, has_executed};
+use crate::container::{AfterStart, Container, has_executed, is_ending};
 use crate::error::{Error, FailedStep, Kind, Result, bail, error};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
@@ -216,10 +216,11 @@ pub(super) fn must_not_have_starved(container: &Container) -> Result<()> {
     if lives(container) { Ok(()) } else { bail!(Kind::OutOfMemory => TOO_LITTLE_MEMORY) }
 }
 
-/// Whether init runs, after it has closed its descriptors. A process closes its descriptors a moment before its end can
-/// be seen.
+/// Whether init runs, after it has closed its descriptors. A process closes its descriptors a moment before its end can be seen. For
+/// the first process of a pid namespace this moment can be long: it waits for all others, and one of them may be frozen.
 pub(super) fn lives(container: &Container) -> bool {
-    container.process().is_ok_and(|process| !ends_within(&process, 0, 100_000_000))
+    let process = container.process().ok().filter(|_| !is_ending(container.record().init_process_pid));
+    process.is_some_and(|process| !ends_within(&process, 0, 100_000_000))
 }
 
 /// Waits for the end of a process.
