@@ -174,7 +174,9 @@ fn a_container_below_the_cgroup_of_a_frozen_one_outlives_it() {
     assert_eq!(told.code(), 1, "{told:?}");
     // a pending SIGKILL would end it now
     let status = fs::read_to_string(format!("/proc/{}/status", pid["pid"])).unwrap();
-    assert!(status.contains("State:\tS") && status.contains("SigPnd:\t0000000000000000"), "{status}");
+    for pending in ["SigPnd", "ShdPnd"] {
+        assert!(status.contains(&format!("{pending}:\t0000000000000000")), "{status}");
+    }
     outer.wait_for_status("stopped");
     assert!(outer.call(&["state", &inner]).ok().contains("running"));
     outer.call(&["delete", "--force", &inner]).ok();
