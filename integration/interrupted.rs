@@ -38,7 +38,7 @@ pub fn begun(world: &World, verb: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Sends `signal`, by which the runtime must end soon.
+/// Sends `signal`. The runtime must end soon, by this signal.
 pub fn ends_by(mut child: Child, signal: Signal) {
     let begun = Instant::now();
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();

@@ -17,7 +17,7 @@ use crate::owner::Owner;
 
 /// With this argument our own program renumbers the descriptors and executes the logger.
 pub const ROLE: &str = "logger";
-/// Before the reason why a logger was not executed, in the pipe by which it tells that it is ready.
+/// The pipe of a logger's readiness carries this, and then the reason, if the logger was not executed.
 const NOT_EXECUTED: &[u8] = b"\0not executed: ";
 
 /// The program of a `binary://` URI and its arguments.
@@ -134,7 +134,7 @@ fn not_executed(ready: impl AsFd, error: &io::Error) {
     let _ = rustix::io::write(ready, &[NOT_EXECUTED, in_words(error).to_string().as_bytes()].concat());
 }
 
-/// Gives the logger its streams and `ready`, by which it tells the shim that it is ready.
+/// Gives the logger its streams and `ready`, the pipe that it closes when it is ready.
 fn streams_moved(ready: &OwnedFd) -> io::Result<()> {
     let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 4)?;

@@ -80,7 +80,7 @@ pub struct Cgroup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kills {
     count: u64,
-    /// The inode of the slice's directory. None if there is none.
+    /// The inode of the slice's directory. None if the directory does not exist.
     slice: Option<u64>,
 }
 
@@ -376,8 +376,8 @@ mod tests {
         let mut cgroup = open(place(""), Some(unit.clone()));
         let counted = |cgroup: &Cgroup| cgroup.kills_in_slice().map(|kills| kills.count);
         cgroup.kills_before = cgroup.kills_in_slice();
-        assert_eq!(counted(&cgroup), Some(0), "there is no slice yet");
-        assert_eq!(cgroup.unit_had_oom_kills(), None, "there is none any more");
+        assert_eq!(counted(&cgroup), Some(0), "the slice does not exist yet");
+        assert_eq!(cgroup.unit_had_oom_kills(), None, "the slice was removed");
         fs::create_dir(&slice).unwrap();
         assert_eq!(cgroup.unit_had_oom_kills(), None, "the slice has no memory controller");
         let counts = |kills: u32| fs::write(slice.join("memory.events"), format!("oom 9\noom_kill {kills}\n")).unwrap();

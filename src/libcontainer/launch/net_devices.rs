@@ -113,30 +113,24 @@ impl MovedDevices {
         // Discards older messages. If some were lost, the first read fails, and the second read empties the queue.
         let _ = self.from_host.read().or_else(|_| self.from_host.read());
         // The move sets the device down. If the kernel does not move it, it stays as it was.
-        let refused = self
+        let answer = self
             .outside
             .set(index, LinkFlags::empty(), &to)
-            .with_context(|| format!("move it, to be {:?}", device.inside))
-            .err();
+            .with_context(|| format!("move it, to be {:?}", device.inside));
         // In a joined namespace, another process can give the device's name to another device at once. So we use the device's number,
         // which only the kernel's message has.
         let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
-        let index = match (left, &refused) {
-            (Ok(None), Some(_)) => None,
-            (left, _) => Some(left.and_then(number_there).map_err(|error| match &refused {
-                Some(refused) => error!("{refused}; and it may stay in the container's network namespace: {error}"),
-                None => error.context("it stays in the container's network namespace"),
-            })?),
-        };
+        if answer.is_err() && matches!(left, Ok(None)) {
+            return answer;
+        }
+        let index = left.and_then(number_there).map_err(|error| match &answer {
+            Err(refused) => error!("{refused}; and it may stay in the container's network namespace: {error}"),
+            Ok(()) => error.context("it stays in the container's network namespace"),
+        })?;
         // ORDER: before its addresses: if they fail, it moves back. The kernel also moves a device whose new name it refuses then.
-        if let Some(index) = index {
-            self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses: addresses.clone() });
-        }
-        match (refused, index) {
-            (Some(refused), _) => Err(refused),
-            (None, Some(index)) => self.within.dress(index, &addresses, LinkFlags::Up),
-            (None, None) => Ok(()),
-        }
+        self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses: addresses.clone() });
+        answer?;
+        self.within.dress(index, &addresses, LinkFlags::Up)
     }
 
     /// Moves them to the host, as they were there. Returns what could not be done.
