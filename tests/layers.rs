@@ -125,7 +125,7 @@ fn code(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-fn room(path: &Path) -> Option<String> {
+fn module(path: &Path) -> Option<String> {
     let inside = path.strip_prefix("libcontainer").ok()?;
     Some(inside.iter().next()?.to_str()?.trim_end_matches(".rs").to_owned())
 }
@@ -192,8 +192,8 @@ fn no_two_types_have_the_same_name() {
 fn no_room_imports_against_the_arrows() {
     let mut wrong = Vec::new();
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        let Some(room) = room(path) else { continue };
-        let (_, may) = MAY.iter().find(|(name, _)| *name == room).unwrap_or_else(|| panic!("{room}: a new room"));
+        let Some(module) = module(path) else { continue };
+        let (_, may) = MAY.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("{module}: a new module"));
         for import in imports(text) {
             let allowed = |prefix: &str| {
                 import.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -218,15 +218,16 @@ fn no_file_has(words: &[&str], except: impl Fn(&Path) -> bool, why: &str) {
 
 #[test]
 fn a_plan_touches_nothing() {
-    let pure =
-        |path: &Path| !room(path).is_some_and(|room| ["plan", "config", "wire", "exposure"].contains(&room.as_str()));
+    let pure = |path: &Path| {
+        !module(path).is_some_and(|module| ["plan", "config", "wire", "exposure"].contains(&module.as_str()))
+    };
     let words = ["std::fs", "std::env", "std::process", "std::net", "std::io::", "rustix::fs::open", "libc::open"];
     no_file_has(&words, pure, "a plan is made of what it is given");
 }
 
 #[test]
 fn the_library_leaves_its_caller_alone() {
-    let elsewhere = |path: &Path| room(path).is_none();
+    let elsewhere = |path: &Path| module(path).is_none();
     let words = ["println!", "eprintln!", "print!(", "eprint!(", "dbg!", "set_current_dir", "set_var", "remove_var"];
     no_file_has(&words, elsewhere, "a library prints nothing and changes nothing of its caller's");
 }
@@ -294,9 +295,9 @@ fn unsafe_is_in_sys_alone() {
 /// The shim uses only the public API: items without documentation belong to the library.
 #[test]
 fn the_shim_uses_the_public_api_and_no_unsafe() {
-    let rooms = MAY.iter().map(|(room, _)| format!("libcontainer::{room}::"));
+    let modules = MAY.iter().map(|(module, _)| format!("libcontainer::{module}::"));
     let hidden = ["NOT_STARTED", "Creator"].map(|name| format!("libcontainer::{name}"));
-    let words: Vec<String> = rooms.chain(hidden).chain(["unsafe ".to_owned()]).collect();
+    let words: Vec<String> = modules.chain(hidden).chain(["unsafe ".to_owned()]).collect();
     let (files, mut wrong) = (sources_below("shim/src"), Vec::new());
     for (path, text) in &files {
         wrong
@@ -347,53 +348,53 @@ fn init_asks_for_no_memory() {
     no_file_has(&words, not_init, "init runs after the fork, without a heap");
 }
 
-/// The rooms that each room uses, from the imports of its files.
-fn rooms() -> BTreeMap<String, BTreeSet<String>> {
-    let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// The modules that each module uses, from the imports of its files.
+fn modules() -> BTreeMap<String, BTreeSet<String>> {
+    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        let Some(name) = room(path).filter(|name| !["lib", "fuzzed"].contains(&name.as_str())) else {
+        let Some(name) = module(path).filter(|name| !["lib", "fuzzed"].contains(&name.as_str())) else {
             continue;
         };
         let used = imports(text).into_iter().map(|import| import.split("::").next().unwrap().to_owned());
         let used = used.filter(|used| *used != name && MAY.iter().any(|(known, _)| known == used));
-        rooms.entry(name.clone()).or_default().extend(used);
+        modules.entry(name.clone()).or_default().extend(used);
     }
-    rooms
+    modules
 }
 
 /// Whether `to` can be reached from `from` without the arrow between them.
-fn has_detour(rooms: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bool {
-    let mut left: Vec<&String> = rooms[from].iter().filter(|next| *next != to).collect();
+fn has_detour(modules: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bool {
+    let mut left: Vec<&String> = modules[from].iter().filter(|next| *next != to).collect();
     let mut seen = BTreeSet::new();
-    while let Some(room) = left.pop() {
-        if room == to {
+    while let Some(module) = left.pop() {
+        if module == to {
             return true;
         }
-        if seen.insert(room) {
-            left.extend(rooms.get(room).into_iter().flatten());
+        if seen.insert(module) {
+            left.extend(modules.get(module).into_iter().flatten());
         }
     }
     false
 }
 
-/// The rooms as a mermaid flow chart, and as a table with every arrow.
+/// The modules as a mermaid flow chart, and as a table with every arrow.
 fn picture() -> String {
-    let rooms = rooms();
+    let modules = modules();
     let mut text = "```mermaid\nflowchart TD\n".to_owned();
-    for (from, uses) in &rooms {
-        for to in uses.iter().filter(|to| !has_detour(&rooms, from, to)) {
+    for (from, uses) in &modules {
+        for to in uses.iter().filter(|to| !has_detour(&modules, from, to)) {
             text.push_str(&format!("  {from} --> {to}\n"));
         }
     }
-    text.push_str("```\n\n| room | uses |\n|---|---|\n");
-    for (from, uses) in &rooms {
+    text.push_str("```\n\n| module | uses |\n|---|---|\n");
+    for (from, uses) in &modules {
         let uses: Vec<&str> = uses.iter().map(String::as_str).collect();
         text.push_str(&format!("| {from} | {} |\n", uses.join(", ")));
     }
     text
 }
 
-/// docs/architecture.md shows the rooms as they are. `UPDATE=1 cargo test --test layers` draws them again.
+/// docs/architecture.md shows the modules as they are. `UPDATE=1 cargo test --test layers` draws them again.
 #[test]
 fn the_picture_of_the_rooms_is_current() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");

@@ -1,4 +1,4 @@
-//! The public API of the library, made from the other rooms.
+//! The public API of the library, made from the other modules.
 
 mod bundle;
 #[cfg(feature = "checkpoint")]

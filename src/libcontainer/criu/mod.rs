@@ -1,4 +1,4 @@
-//! CRIU (criu(8)). Its program is our child (`criu swrk`), and gets messages over a socket. This room has the messages,
+//! CRIU (criu(8)). Its program is our child (`criu swrk`), and gets messages over a socket. This module has the messages,
 //! the protocol, the contents of images, and the errors in CRIU's log. Others decide what is requested.
 
 mod guardian;
