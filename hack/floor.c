@@ -1,5 +1,5 @@
 /* The floor of `run`: the kernel calls that the stock bundle of `coracle spec` needs, and nothing else: no JSON, no record,
- * no checks. hack/bench builds it static and times it beside the runtimes; what a runtime takes above it is its own.
+ * no checks. hack/bench builds it static and measures it together with the runtimes. A runtime's own cost is the difference.
  *
  *   floor ROOTFS PROGRAM CGROUP...     CGROUP: a directory to make in each hierarchy, mounted where its third part says
  */

@@ -1,7 +1,7 @@
-/* order OUT SECTIONS PROGRAM [ARG...]   runs PROGRAM one instruction at a time, and all that it forks, until they execute
- * something else; writes to OUT the pieces of it that ran: first use, instructions, number of the piece. SECTIONS has a
- * line for each: its address, hexadecimal, and its number, in the order of addresses. OUT is complete when PROGRAM ends; this
- * goes on until the last of its children does. */
+/* order OUT SECTIONS PROGRAM [ARG...]   runs PROGRAM and its children one instruction at a time, until they execute
+ * another program. Writes to OUT the pieces of code that ran: first use, instructions, number of the piece. SECTIONS has a
+ * line for each piece: its hexadecimal address and its number, in the order of addresses. OUT is complete when PROGRAM ends; order
+ * itself ends after the last child of PROGRAM. */
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
@@ -55,7 +55,7 @@ static void write_out(const char *name) {
 		exit(125);
 }
 
-/* The same program again, by whatever name: by its size. */
+/* Whether it is the same program, also under another name: it compares the size. */
 static int ours(pid_t pid, const char *program) {
 	char name[64];
 	struct stat theirs, own;

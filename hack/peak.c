@@ -1,5 +1,6 @@
 /* peak PROGRAM [ARG...]   runs it and prints the most memory that it, or a child it has waited for, ever had resident, in
- * KiB, on descriptor 9. A program of its own, and small: what is spawned inherits the peak of its spawner. */
+ * KiB, on descriptor 9. It is a small separate program, because a new process inherits the peak of the process that
+ * starts it. */
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-//! The container's cgroup: its path, its files, and that it is removed in the end. The same tests run on version 1, on
-//! version 2, and with systemd.
+//! The container's cgroup: its path, its files, and its removal at the end. The same tests run on version 1, on version 2,
+//! and with systemd.
 
 use std::fs;
 use std::path::{Path, PathBuf};

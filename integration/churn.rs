@@ -1,4 +1,4 @@
-//! Many commands for the same container at once: each takes effect after the other, and nothing is left.
+//! Many commands for the same container at once: the commands take effect one after the other, and nothing is left.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Unusual values, each compared with runc. coracle runs what runc runs, unless the specification forbids it. The table
-//! has the reason for each difference.
+//! Unusual values, each compared with runc. coracle accepts the values that runc accepts, unless the specification forbids
+//! them. The table has the reason for each difference.
 
 use serde_json::{Value, json};
 

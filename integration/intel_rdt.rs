@@ -1,5 +1,5 @@
-//! linux.intelRdt. No machine of ours supports it, so the file system is made up: a directory with the files of
-//! resctrl, and a mountinfo that only the runtime sees and that lists the directory as resctrl. Tests that need the
+//! linux.intelRdt. Our machines do not support it, so the tests use a directory with the files of resctrl, and a
+//! mountinfo that only the runtime sees. This mountinfo lists the directory as resctrl. Tests that need the
 //! kernel, such as a new group with its files, are in `src/libcontainer/resctrl`.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT or SIGHUP for a runtime that waits: it undoes everything, and then ends by that signal.
+//! A runtime that waits gets SIGTERM, SIGINT or SIGHUP: it undoes everything, and then ends by that signal.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

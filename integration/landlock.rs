@@ -1,4 +1,4 @@
-//! The annotation `org.coracle.landlock`: what a process of the container cannot do, however it began.
+//! The annotation `org.coracle.landlock`: what the processes of the container cannot do, also those of `exec` and hooks.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Namespaces: new, joined by path, or shared with the host, as seen from both sides; and their contents.
+//! Namespaces: new, joined by path, or shared with the host, as the host and the container see them; and their contents.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Processes in a container's cgroup that are not its own: those that somebody has put there, and those of another container.
+//! Processes in a container's cgroup that are not its own: those that another program has moved there, and those of another container.
 
 use std::fs;
 use std::path::{Path, PathBuf};

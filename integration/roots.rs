@@ -1,5 +1,5 @@
-//! Roots on every file system that engines use: writable, read-only, and read-only without the mount points that mounts
-//! need.
+//! Roots on every file system that engines use: writable, read-only, and read-only without the mount points that
+//! config.json needs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,5 @@
 //! `--systemd-cgroup`: the container is a unit of systemd. These tests need systemd as the first process. Tests for
-//! hosts without it are at the end.
+//! hosts without systemd are at the end.
 
 use std::collections::BTreeMap;
 use std::fs;

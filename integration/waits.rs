@@ -1,4 +1,4 @@
-//! Fifos, sockets with a full queue and other programs that never answer: coracle does not wait for them for ever.
+//! Fifos, sockets with a full queue and other programs that never answer: coracle does not wait for them without end.
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};

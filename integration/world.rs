@@ -1,5 +1,5 @@
-//! What every test needs: a runtime (coracle, or the one that RUNTIME names), bundles with a busybox root, and a state
-//! directory of its own. After each test, it checks that nothing is left.
+//! What every test needs: a runtime (coracle, or the one that RUNTIME names), bundles with a busybox root, and its own state
+//! directory. After each test, it checks that nothing is left.
 
 #![allow(dead_code)] // shared by all tests
 

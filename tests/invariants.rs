@@ -1,5 +1,5 @@
-//! The order of a plan is the security property. Each rule is a function with a name and a reason. It holds for every
-//! golden plan and for plans of generated configs, and each of its mutations makes it fail. A new rule goes into the
+//! The order of a plan is a security property. Each rule is a function with a name and a reason. Every golden plan and the
+//! plans of generated configs must follow it, and each of its mutations must break it. A new rule goes into the
 //! file of its subject, or into a new file with a line here.
 #![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 

@@ -1,5 +1,5 @@
-//! Golden plans: the plan of every `tests/plan/NAME.json` is exactly the text of `NAME.plan`. These files are what
-//! coracle does, so review a change in them like code. UPDATE=1 rewrites them.
+//! Golden plans: the plan of every `tests/plan/NAME.json` is exactly the text of `NAME.plan`. These files show
+//! what coracle does, so review a change in them like code. UPDATE=1 rewrites them.
 #![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 
 mod cases;

@@ -47,7 +47,7 @@ def rounds(what, names, act):
 
 
 def pod(name, number):
-    """One life of a pod by CRI, without a network of its own: CNI takes the same with each."""
+    """The life of a pod through the CRI, without its own network: CNI takes the same time with each runtime."""
     pod = f"{name}{number + 2}"
     log = f"{W}/logs/{pod}/c.log"
     begun = time.perf_counter()
@@ -79,7 +79,7 @@ def shims():
 
 
 def idle(name):
-    """PODS pods that do nothing, for a minute: what their shims hold and take, each."""
+    """PODS pods that do nothing for a minute: the memory, threads and CPU time of each shim."""
     sandboxes = [cri.pod(f"idle{number}", host=True, handler=name)[0] for number in range(PODS)]
     time.sleep(2)
     here = list(shims())

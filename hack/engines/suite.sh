@@ -9,8 +9,8 @@
 #   SHIM      if set, containerd-shim-coracle-v1, with which containerd runs containers in place of the runc shim
 #   GUEST     if set, the suite runs in the guest with systemd of hack/vm, where containers are units; the number says how
 #             many times longer it may take
-# A suite runs in pid, mount and network namespaces of its own: all that it starts ends with it, its mounts, bridges and
-# firewall rules are gone, and /run (sockets, locks, runtime state) is its own.
+# A suite runs in its own pid, mount and network namespaces, and has its own /run (sockets, locks, runtime state). So its processes,
+# mounts, bridges and firewall rules end with the suite.
 
 HERE=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 : "${RUNTIME:?set by hack/engines/run}" "${CACHE:?set by hack/engines/run}" "${REPORT:=/dev/null}" "${CHURN:=30}"

@@ -1,5 +1,5 @@
 //! hack/faults: every system call of the runtime, init and the bridge fails once with each error, and the process is
-//! killed once at each. In every case: one message, nothing left, no process that waits for ever, and no container with
+//! killed once at each. In every case: one message, nothing left, no process that waits without end, and no container with
 //! less protection than requested.
 
 mod bundle;

@@ -1,7 +1,7 @@
 // Package tap prints test points in the Test Anything Protocol.
 //
-// Debian has no package of github.com/mndrix/tap-go. These are the calls of it that the runtime-tools programs make, so
-// that they can be built; hack/validate reads what is printed.
+// Debian has no package of github.com/mndrix/tap-go. This package has the functions that the
+// runtime-tools programs call. hack/validate reads its output.
 package tap
 
 import (

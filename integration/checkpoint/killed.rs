@@ -1,4 +1,4 @@
-//! CRIU, or the runtime, is killed half way: the container goes on, or is gone as a whole.
+//! CRIU, or the runtime, is killed during its work: the container continues, or nothing of it is left.
 
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! A container traces a process that enters its pid namespace (CAP_SYS_PTRACE, no user namespace), and lies to the runtime in its
-//! name: it names another process, sends a request that only the bridge may send, or opens another file system. The tracer gets
+//! A container traces a process that enters its pid namespace (CAP_SYS_PTRACE, no user namespace), and makes it send false
+//! messages to the runtime: another pid, a request that only the bridge may send, or another file system. The tracer must get only
 //! what the program has, and nothing of the host.
 //!
 //! Each attack succeeds on versions of coracle that took the pid from memory of init, answered every request, and mounted what came
-//! from the pid namespace. They use coracle's protocol, so they do nothing to runc and crun.
+//! from the pid namespace. They use coracle's protocol, so they have no effect on runc and crun.
 
 use std::fs;
 use std::path::{Path, PathBuf};

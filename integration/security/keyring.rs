@@ -1,5 +1,4 @@
-//! A session keyring that another process has made before: a process that knows the name could read what the container
-//! keeps there.
+//! A session keyring that another process has made before: a process that knows the name could read the container's keys.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

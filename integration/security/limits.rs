@@ -1,5 +1,5 @@
 //! Limits, labels, filters and rules that are silently ignored. Each property that confines is applied, an error, or a
-//! warning, whatever the host cannot do (docs/spec.md, "What is asked and cannot be applied").
+//! warning, whatever the host cannot do (docs/spec.md, "Properties that cannot be applied").
 
 use std::fs;
 use std::path::Path;

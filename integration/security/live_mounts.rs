@@ -1,4 +1,4 @@
-//! `mounts add` beside a process that exchanges the destination with links: into /proc, to the host by an absolute path and by
+//! `mounts add` while a process exchanges the destination with links: into /proc, to the host by an absolute path and by
 //! `..`, and into a mount that the host shares.
 
 use std::fs;

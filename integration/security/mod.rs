@@ -1,6 +1,6 @@
 //! Attacks: one file for each class of advisory (docs/security.md), each with an attacker written for it. An attacker
-//! is a subcommand of attacker.c, a static program that is copied into a root. A test is only as good as what it
-//! detects. So each names an older runtime on which the attack succeeds.
+//! is a subcommand of attacker.c, a static program that is copied into a root. Each test names an older
+//! runtime on which the attack succeeds: this shows that the test detects the attack.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Names that a process of the container chooses, and that the runtime meets in the files of /proc.
+//! Names that a process of the container chooses, and that the runtime reads in files of /proc.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Files of /proc that the container's root has covered before the runtime writes to them (CVE-2019-16884,
-//! CVE-2025-52881). What the runtime writes reaches the kernel, or the runtime fails. A file in its place never gets
-//! the value.
+//! CVE-2025-52881). The kernel gets what the runtime writes, or the runtime fails. A file of the container never
+//! gets the value.
 //!
 //! The attack succeeds on versions of coracle that did not use the host's /proc. They write the label of an `exec` into
 //! a user namespace, and the labels and kernel parameters of a container in a joined mount namespace, to the

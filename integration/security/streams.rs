@@ -1,5 +1,5 @@
-//! The standard streams of a container keep their owner: a file that exists after the container never gets the
-//! container's user as its owner. Only a pipe does, and it must: images open /dev/stdout again as an ordinary user.
+//! The standard streams of a container keep their owner: the container's user never becomes the owner of a file that
+//! exists after the container. Only a pipe gets a new owner, and it must: images open /dev/stdout again as an ordinary user.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -1,5 +1,5 @@
-//! A complete proc or sysfs of the host must not be in the container's mount namespace, whether a path reaches it or
-//! not. With it, a user namespace in the container may mount another one, in which nothing is masked or read-only
+//! A complete proc or sysfs of the host must not be in the container's mount namespace, even if no path leads to it.
+//! Otherwise a process in a user namespace of the container may mount a new one without masks and read-only files
 //! (mount_namespaces(7)).
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! Cases on disk. `NAME.json` is a whole config.json if it has an `ociVersion`. Otherwise it is a change to
 //! `tests/base.json` (a JSON merge patch, RFC 7396), so that a case contains only its subject. `NAME.host` is JSON, and
-//! says what is unusual about the host and the command line. The host is made up: nothing is read from this machine.
+//! says what is unusual about the host and the command line. The tests read nothing from this machine.
 #![allow(dead_code, clippy::unwrap_used)] // not every test uses all of it; a failed unwrap fails the test
 
 use std::fs;

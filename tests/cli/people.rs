@@ -1,4 +1,4 @@
-//! `check` and `host`: what a person asks before a container is made.
+//! `check` and `host`: what a user checks before making a container.
 
 use std::fs;
 use std::process::Output;

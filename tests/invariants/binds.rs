@@ -1,4 +1,5 @@
-//! A bound directory belongs to the host: no node and no link is made in it. Mount points and `process.cwd` are.
+//! A bound directory belongs to the host: a plan makes no node and no link in it, but mount points
+//! and `process.cwd`.
 
 use std::ffi::CString;
 

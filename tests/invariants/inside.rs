@@ -1,5 +1,5 @@
-//! Joining namespaces that have other processes: they cannot see init before it is protected, and they cannot redirect
-//! a path.
+//! Joining namespaces that have other processes: these processes cannot see init before it is protected, and cannot
+//! redirect a path.
 
 use libcontainer::plan::needs::{Right, Writes};
 use libcontainer::plan::step::{Kept, Slot, Step, What};

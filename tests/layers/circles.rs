@@ -1,5 +1,5 @@
-//! No file of the library, of the command or of the shim uses itself through others: a reader can begin with the files
-//! that use nothing, and never has to come back. A file uses another one by an import, by a path, or when it calls a
+//! No file of the library, of the command or of the shim uses itself through other files. So a reader can begin with the
+//! files that use no other file. A file uses another one by an import, by a path, or when it calls a
 //! method whose `impl` block is there.
 #![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 

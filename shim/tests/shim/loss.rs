@@ -1,4 +1,4 @@
-//! Somebody dies: the shim, containerd, or whoever reads a container's output.
+//! The shim, containerd, or the reader of a container's output is killed.
 
 use std::fs::{self, File};
 use std::io::Write;

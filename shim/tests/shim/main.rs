@@ -1,5 +1,5 @@
-//! The shim without containerd: a client that speaks ttrpc with it, and a server that takes its events. The program of the
-//! containers is the shim itself, which is static: `-v` ends with 0, an unknown flag with 1, and `-info` when its stdin ends.
+//! The shim without containerd: a client that speaks ttrpc with it, and a server that receives its events. The program of
+//! the containers is the shim itself, because it is static: `-v` ends with 0, an unknown flag with 1, and `-info` when its stdin ends.
 #![allow(dead_code)] // of the messages, of which the tests need a few
 
 #[path = "../../src/messages/mod.rs"]

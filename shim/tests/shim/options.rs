@@ -1,4 +1,4 @@
-//! The options of the runtime and of the shim: each does what it says, in each form in which containerd sends it.
+//! The options of the runtime and of the shim: each has its effect, in each form in which containerd sends it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

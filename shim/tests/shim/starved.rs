@@ -1,4 +1,4 @@
-//! A disk that is full, and descriptors that are used up: what cannot be done is refused, leaves nothing, and can be asked for
+//! The disk is full, or no descriptor is free: the shim refuses the request and leaves nothing, and the client can send it
 //! again.
 
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
 //! A container that stops each new process of its pid namespace (SIGSTOP): an exec, and the init of a container that shares
-//! the namespace, wait before they are their program. Whoever asks for the end of the container, or of the waiting process, gets it.
+//! the namespace, wait before they execute their program. A client can still end the container, or the waiting process.
 
 use std::fs;
 

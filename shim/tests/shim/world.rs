@@ -1,4 +1,4 @@
-//! A containerd of our own, as far as a shim can see it.
+//! A containerd for the tests: it has only what a shim uses.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! watch ROOT BUNDLE   a container that is created, started, executed into, watched and deleted, among ten busy threads.
+//! watch ROOT BUNDLE   creates, starts, watches and deletes a container, and runs a further process in it, beside ten busy threads.
 
 use std::time::Duration;
 use std::{env, hint, thread};

@@ -1,5 +1,5 @@
-//! The program that calls the library: none of its state changes, whatever is called; its streams may be closed; and it is not
-//! killed when somebody deletes a container that it is making. Needs root and busybox.
+//! The program that calls the library: no call changes its state; its streams may be closed; and it is not killed when
+//! another process deletes a container that it is making. Needs root and busybox.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 mod common;

@@ -1,4 +1,4 @@
-//! What a build without a Cargo feature says, for each of them. With the feature, the same config has a plan:
+//! For each Cargo feature: the message of a build without it. With the feature, the same config has a plan:
 //! `cargo test -p coracle-libcontainer --test features [--no-default-features]`.
 #![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 

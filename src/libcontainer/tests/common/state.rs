@@ -1,4 +1,4 @@
-//! What a call of the library must leave as it was.
+//! The state of the process that a call of the library must not change.
 
 use std::collections::BTreeMap;
 use std::fs;
