@@ -1,4 +1,5 @@
 //! Arguments in, exit status out. This is the only place that prints an error.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod cli;
 mod command;

@@ -2,6 +2,7 @@
 //! and speaks ttrpc with the process that serves. It calls the shim again to remove what a dead shim has left
 //! (`delete`).
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod address;
 mod checkpoint;

@@ -5,6 +5,7 @@
 //! The library never prints. It never changes the current directory, umask or environment of its caller. An error names
 //! the property of config.json that it is about, if there is one.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod api;
 #[doc(hidden)]
