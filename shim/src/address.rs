@@ -22,6 +22,8 @@ pub const DIRECTORY: &str = "/run/containerd/s";
 
 /// The socket for a group of containers of one containerd and namespace.
 pub fn of(directory: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
+    // an annotation has the group: one that begins with `/` must not replace what is before it
+    let group = group.trim_start_matches('/');
     let named: PathBuf = Path::new(containerd).join(namespace).join(group).components().collect();
     let digest = Sha256::digest(named.as_os_str().as_encoded_bytes());
     let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -43,7 +45,12 @@ pub enum Found {
 pub fn take(path: &Path) -> io::Result<Found> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let _lock = lock(directory)?;
+    let lock = lock(directory)?;
+    let stat = lock.metadata()?;
+    if ![0, rustix::process::geteuid().as_raw()].contains(&stat.uid()) || stat.mode() & 0o002 != 0 {
+        // another user's process could answer in place of a shim
+        return Err(io::Error::other(format!("{}: other users can write this directory", directory.display())));
+    }
     if answers(path, ANSWER) {
         return Ok(Found::Serving);
     }
@@ -57,9 +64,9 @@ pub fn take(path: &Path) -> io::Result<Found> {
 }
 
 /// Removes the socket when a shim ends, unless another shim has bound it in the meantime.
-pub fn give_up(path: &Path, inode: u64) {
+pub fn give_up(path: &Path, ours: Bound) {
     let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
-    if fs::symlink_metadata(path).is_ok_and(|stat| stat.ino() == inode) {
+    if bound(path) == ours {
         let _ = fs::remove_file(path);
     }
 }
@@ -107,9 +114,12 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// The identity of the socket's file.
-pub fn inode(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |stat| stat.ino())
+/// The identity of the socket's file: its inode, and when this was made. A file system may give the number to the next file.
+pub type Bound = Option<(u64, i64, i64)>;
+
+/// The file that is there now.
+pub fn bound(path: &Path) -> Bound {
+    fs::symlink_metadata(path).ok().map(|stat| (stat.ino(), stat.ctime(), stat.ctime_nsec()))
 }
 
 /// Two shims must not check and bind at the same time.
@@ -129,6 +139,8 @@ mod tests {
         // printf /run/containerd/containerd.sock/k8s.io/abc | sha256sum
         let expected = "/run/containerd/s/a99a1752d3a0fadfb1f869026f16760475df03a572e20f4ccea9e6c1e5470b72";
         assert_eq!(path, Path::new(expected));
+        let other = of(Path::new(DIRECTORY), "/run/x", "n", "/run/containerd/containerd.sock/k8s.io/abc");
+        assert_ne!(other, path, "an annotation leads to the shim of another namespace");
     }
 
     #[test]
@@ -165,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_others_can_write_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("x");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("chmod");
+        let error = take(&path).err().expect("anybody can listen there").to_string();
+        assert!(error.ends_with(": other users can write this directory"), "{error}");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o775)).expect("chmod");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(directory.path(), Some(1), None).expect("chown");
+            assert!(take(&path).is_err(), "its owner can listen there");
+            std::os::unix::fs::chown(directory.path(), Some(0), None).expect("chown");
+        }
+        assert!(take(&path).is_ok());
+    }
+
+    #[test]
     fn one_of_a_group_serves_and_a_dead_socket_is_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("s/x");
@@ -178,14 +206,14 @@ mod tests {
         });
         assert!(matches!(take(&path), Ok(Found::Serving)));
         serving.join().expect("the answer");
-        let inode_of_first = inode(&path);
+        let first_bound = bound(&path);
         // the shim has died, and a process that it was making keeps the socket open for a moment
         let dying = std::thread::spawn(move || drop(first.accept()));
         let Found::Ours(_second) = take(&path).expect("take") else { panic!("somebody serves") };
         dying.join().expect("its end");
-        give_up(&path, inode_of_first + u64::from(inode_of_first == inode(&path)));
+        give_up(&path, first_bound);
         assert!(path.exists());
-        give_up(&path, inode(&path));
+        give_up(&path, bound(&path));
         assert!(!path.exists());
         drop(UnixListener::bind(&path).expect("bind"));
         remove_dead(&path);

@@ -92,7 +92,7 @@ impl Shim {
             }
             PUBLISHER => self.publisher.ready(&self.poll),
             token if self.pumps.contains_key(&token) => self.run_pump(token),
-            token if self.processes.contains_key(&token) => self.has_exited(token),
+            token if self.processes.contains_key(&token) => self.is_readable(token),
             token if self.watches.contains_key(&token) => self.look_for_oom(token),
             token => self.take_from(token),
         }
@@ -104,12 +104,13 @@ impl Shim {
                 self.end();
             }
         }
+        self.look_for_kept_ends();
         self.reap();
     }
 
     fn accept(&mut self) {
-        loop {
-            let socket = match self.listener.accept() {
+        while let Some(listener) = &self.listener {
+            let socket = match listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 // no descriptor is free: the peer waits, and the listener stays readable

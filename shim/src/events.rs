@@ -23,6 +23,9 @@ const REFUSALS: u32 = 5;
 const SLOWEST: u32 = 5;
 /// The maximum number of events that wait.
 const LIMIT: usize = 2048;
+/// The number of events that wait, from which kills for lack of memory are not added: a container can cause any number of them, and
+/// they must not displace the ends of others.
+const NO_MORE_OOM: usize = 1024;
 
 /// An event, with its topic and its type.
 pub trait Event: prost::Message {
@@ -93,7 +96,7 @@ impl Publisher {
 
     /// Adds an event at the end of the queue.
     pub fn publish<E: Event>(&mut self, poll: &Poll, event: &E) {
-        if self.address.is_empty() {
+        if self.address.is_empty() || (E::TOPIC == events::TaskOom::TOPIC && self.queue.len() >= NO_MORE_OOM) {
             return;
         }
         let envelope = Envelope {
@@ -355,6 +358,22 @@ mod tests {
         let server = std::thread::spawn(move || serve(&listener, 1));
         run(&mut publisher, &poll, Publisher::is_empty);
         assert_eq!(server.join().expect("the server"), ["/tasks/create"]);
+    }
+
+    #[test]
+    fn kills_for_lack_of_memory_displace_no_other_event() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut publisher, poll) = publisher(directory.path());
+        for _ in 0..2 {
+            publisher.publish(&poll, &events::TaskExit::default());
+            (0..2 * LIMIT).for_each(|_| publisher.publish(&poll, &events::TaskOom::default()));
+        }
+        let topics = publisher.queue.iter().map(|request| {
+            let forward = ForwardRequest::decode(&**request).expect("a ForwardRequest");
+            forward.envelope.expect("an envelope").topic
+        });
+        let ends: Vec<_> = topics.filter(|topic| topic == "/tasks/exit").collect();
+        assert_eq!((publisher.queue.len(), ends.len()), (NO_MORE_OOM + 1, 2));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::messages::events;
 use crate::messages::google::Timestamp;
 use crate::messages::task::WaitResponse;
 use crate::poll::{Interest, Token};
+use crate::pump::Pump;
 use crate::shim::{Shim, Whose};
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
@@ -22,7 +23,28 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
 }
 
 impl Shim {
-    /// A pidfd is readable.
+    /// A pidfd is readable. If another process traces this one, it keeps the end until it has read it (ptrace(2)). The pidfd stays
+    /// readable meanwhile, so SIGCHLD reports that end.
+    pub(crate) fn is_readable(&mut self, token: Token) {
+        self.has_exited(token);
+        let Some(whose) = self.processes.get(&token) else { return };
+        let Some(container) = self.containers.get(&whose.container) else { return };
+        let process = whose.exec.as_ref().map_or(Some(&container.init), |exec| container.execs.get(exec));
+        if let Some((made, _)) = process.and_then(|process| process.made.as_ref()) {
+            self.poll.remove(made);
+            self.kept.insert(token);
+        }
+    }
+
+    /// SIGCHLD has come: a tracer may have released an end.
+    pub(crate) fn look_for_kept_ends(&mut self) {
+        for token in self.kept.clone() {
+            self.has_exited(token);
+        }
+        self.kept.retain(|token| self.processes.contains_key(token));
+    }
+
+    /// Looks whether the process has ended.
     pub(crate) fn has_exited(&mut self, token: Token) {
         let Some(whose) = self.processes.get(&token).cloned() else { return };
         let Some((made, _)) = self.process_of(&whose).and_then(|process| process.made.as_ref()) else { return };
@@ -94,7 +116,7 @@ impl Shim {
         self.tell_exit(&Whose { container: id.to_owned(), exec: None }, exit);
     }
 
-    fn tell_exit(&mut self, whose: &Whose, exit: Exit) {
+    pub(crate) fn tell_exit(&mut self, whose: &Whose, exit: Exit) {
         let Some(process) = self.process_of(whose) else { return };
         process.stage = Stage::Ended;
         process.exit = Some(exit);
@@ -106,6 +128,7 @@ impl Shim {
         }
         // ORDER: its output is moved before its end is reported
         for token in outputs {
+            self.pumps.get_mut(&token).into_iter().for_each(Pump::program_has_ended);
             self.run_pump(token);
         }
         self.publish(&events::TaskExit {

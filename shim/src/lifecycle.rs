@@ -1,6 +1,7 @@
 //! Create, Start and Delete: the part that runs in a job, and the part after the job has ended.
 
 use libcontainer::in_words;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -112,11 +113,18 @@ impl Order {
             // `start` restores it
             return Ok(None);
         }
-        let make = |given| self.at.create(&self.bundle, &self.options, given);
+        let exists = Cell::new(false);
+        let make = |given| {
+            let made = self.at.create(&self.bundle, &self.options, given);
+            made.inspect(|_| exists.set(true))
+        };
         let launched = launch(&self.names, &self.owner, stop, make, "OCI runtime create failed");
         if launched.is_err() {
-            // the output of the terminal cannot be opened, and the container exists already
-            let _ = self.at.delete(Force::Kill);
+            // ORDER: a creation that fails has undone its own work. The id may be that of another shim's container
+            if exists.get() {
+                // the output of the terminal cannot be opened
+                let _ = self.at.delete(Force::Kill);
+            }
             if let Some(rootfs) = &self.rootfs {
                 drop(rootfs::take_away(rootfs));
             }
@@ -394,6 +402,10 @@ impl Shim {
             return self.answer(reply, Ok(answer.encode_to_vec()));
         }
         let (at, rootfs) = (container.at.clone(), container.rootfs.clone());
+        if let Some(exit) = container.ended.filter(|_| container.init.exit.is_none()) {
+            // it waits for the end of an exec, which may never come
+            self.tell_exit(&whose, exit);
+        }
         self.jobs.begin(move || {
             let deleted = delete_all(&at, rootfs.as_deref());
             Box::new(move |shim| shim.deleted(reply, &at.id, deleted))

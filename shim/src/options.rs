@@ -1,10 +1,12 @@
 //! The options of the runtime, in the forms in which containerd sends them.
 
+use libcontainer::in_words;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use prost::Message as _;
+use rustix::fs::{Mode, OFlags};
 
 use crate::messages::google::Any;
 use crate::messages::runc::{CreateOptions, Options, RuntimeOptions};
@@ -14,6 +16,8 @@ pub const NAME: &str = "containerd.runc.v1.Options";
 const OLD: &str = "containerd.linux.runc.CreateOptions";
 const GENERIC: &str = "runtimeoptions.v1.Options";
 const FILE: &str = "options.json";
+/// The maximum length of a file of options.
+const LIMIT: u64 = 1 << 20;
 
 /// Parses `any`; the defaults if it is empty.
 ///
@@ -38,8 +42,20 @@ pub fn read(any: Option<&Any>) -> Result<Options, String> {
     if generic.config_path.is_empty() {
         return Ok(Options::default());
     }
-    let text = fs::read_to_string(&generic.config_path);
-    of_toml(&text.map_err(|error| format!("options: {}: {error}", generic.config_path))?)
+    let text = text_of(&generic.config_path);
+    of_toml(&text.map_err(|error| format!("options: {}: {error}", generic.config_path, error = in_words(&error)))?)
+}
+
+/// The content of a file. The shim's only loop reads it: a fifo must not make it wait.
+fn text_of(path: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
+    let mut text = String::new();
+    file.take(LIMIT).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The options as containerd's TOML encoder writes them: one `Name = value` a line.
@@ -125,6 +141,16 @@ mod tests {
         let body = RuntimeOptions { config_body: "SystemdCgroup = 1".into(), ..RuntimeOptions::default() };
         let error = read(Some(&Any::of(GENERIC, &body)));
         assert_eq!(error, Err("options: SystemdCgroup = 1: not a value of its kind".into()));
+        let directory = tempfile::tempdir().expect("a directory");
+        let fifo = directory.path().join("fifo").display().to_string();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
+        for (config_path, reason) in
+            [(fifo, "is not a regular file"), ("/nonexistent".into(), "no such file or directory (ENOENT)")]
+        {
+            let expected = Err(format!("options: {config_path}: {reason}"));
+            let generic = RuntimeOptions { config_path, ..RuntimeOptions::default() };
+            assert_eq!(read(Some(&Any::of(GENERIC, &generic))), expected);
+        }
     }
 
     #[test]

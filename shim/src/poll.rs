@@ -18,6 +18,8 @@ pub enum Interest {
     Write,
     /// Both.
     Both,
+    /// New bytes. A hangup that continues is reported once (epoll(7), EPOLLET).
+    NewBytes,
 }
 
 impl Interest {
@@ -26,6 +28,7 @@ impl Interest {
             Interest::Read => EpollFlags::EPOLLIN,
             Interest::Write => EpollFlags::EPOLLOUT,
             Interest::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+            Interest::NewBytes => EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
         }
     }
 }

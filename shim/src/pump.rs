@@ -20,6 +20,8 @@ pub enum Next {
     Write,
     /// A reader, which comes late: the stream has ended, and its last bytes are in the fifo. No descriptor reports this.
     Reader,
+    /// A process that opens the terminal again and writes to it: none has it open.
+    Opener,
     /// No condition: the stream has ended.
     End,
 }
@@ -42,6 +44,24 @@ pub enum Reader {
     Late,
 }
 
+/// Whether epoll reports the source's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A pipe or a terminal.
+    Stream,
+    /// A file.
+    File,
+}
+
+/// What it means that no process has the terminal open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HangUp {
+    /// The program lives, and may open it again, as systemd does.
+    Waits,
+    /// The stream has ended.
+    Ends,
+}
+
 /// A stream, with the bytes that were read and not yet written.
 #[derive(Debug)]
 pub struct Pump {
@@ -49,6 +69,8 @@ pub struct Pump {
     to: OwnedFd,
     refused: Refused,
     reader: Reader,
+    hang_up: HangUp,
+    source: Source,
     pending: Vec<u8>,
     next: Next,
 }
@@ -56,7 +78,8 @@ pub struct Pump {
 impl Pump {
     /// Both descriptors must be non-blocking, unless they are files.
     pub fn new(from: OwnedFd, to: OwnedFd, refused: Refused) -> Pump {
-        Pump { from, to, refused, reader: Reader::Here, pending: Vec::new(), next: Next::Read }
+        let (reader, hang_up) = (Reader::Here, HangUp::Ends);
+        Pump { from, to, refused, reader, hang_up, source: Source::Stream, pending: Vec::new(), next: Next::Read }
     }
 
     /// Sets whether the target has a reader.
@@ -64,6 +87,23 @@ impl Pump {
     pub fn reader(mut self, reader: Reader) -> Pump {
         self.reader = reader;
         self
+    }
+
+    /// The source is a terminal: its processes may close it and open it again, until the program has ended.
+    #[must_use]
+    pub fn of_terminal(mut self) -> Pump {
+        self.hang_up = HangUp::Waits;
+        self
+    }
+
+    /// The program has ended: if no process has its terminal open, the stream ends.
+    pub fn program_has_ended(&mut self) {
+        self.hang_up = HangUp::Ends;
+    }
+
+    /// The source is a file, whose bytes are always there: the pump waits only for room.
+    pub fn reads_a_file(&mut self) {
+        self.source = Source::File;
     }
 
     /// The condition that it waits for.
@@ -75,6 +115,8 @@ impl Pump {
     pub fn side(&self, next: Next) -> (BorrowedFd<'_>, Interest) {
         match next {
             Next::Write => (self.to.as_fd(), Interest::Write),
+            Next::Read if self.source == Source::File => (self.to.as_fd(), Interest::Write),
+            Next::Opener => (self.from.as_fd(), Interest::NewBytes),
             Next::Read | Next::Reader | Next::End => (self.from.as_fd(), Interest::Read),
         }
     }
@@ -98,7 +140,8 @@ impl Pump {
             Ok(count) => self.write(&buffer[..count]),
             Err(Errno::AGAIN) => Some(Next::Read),
             Err(Errno::INTR) => None,
-            // EIO: no process has the terminal open
+            // no process has the terminal open
+            Err(Errno::IO) if self.hang_up == HangUp::Waits => Some(Next::Opener),
             Err(_) => Some(self.end()),
         }
     }

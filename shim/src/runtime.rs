@@ -117,7 +117,9 @@ impl At {
         }
         let (create, master) = streamed!(create.protection(PROTECTION), given);
         let (container, process) = create.create()?;
-        made(process, master, container.has_own_pids())
+        made(process, master, container.has_own_pids()).inspect_err(|_| {
+            let _ = self.delete(Force::Kill);
+        })
     }
 
     /// Restores the container from images. Its program continues.

@@ -27,7 +27,7 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     let own = Some(rustix::process::getpid());
     rustix::process::set_child_subreaper(own)
         .map_err(|errno| format!("become subreaper: {errno}", errno = in_words(&errno)))?;
-    let inode = address::inode(&flags.socket);
+    let bound = address::bound(&flags.socket);
     let identity = Identity {
         namespace: flags.namespace.clone(),
         ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
@@ -39,6 +39,6 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     // our socket, so the socket must be closed before we wait for that lock. We may also have to wait for a disk
     // (`rootfs::take_away`)
     drop(shim);
-    address::give_up(&flags.socket, inode);
+    address::give_up(&flags.socket, bound);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The state of the serving process: its containers, its connections, and what it waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -85,6 +85,8 @@ pub struct Shim {
     /// The containers that are being created, by their ids.
     pub creating: BTreeMap<String, Creation>,
     pub processes: BTreeMap<Token, Whose>,
+    /// The processes that have ended, and whose end a tracer keeps.
+    pub kept: BTreeSet<Token>,
     pub pumps: BTreeMap<Token, Pump>,
     /// Streams that have ended and whose reader comes late: the time to look again, and the pause before it.
     pub unread: BTreeMap<Token, (Instant, Duration)>,
@@ -96,7 +98,8 @@ pub struct Shim {
     pub ending: Option<Instant>,
     /// The time at which we give back the memory that the last job has touched. None if we have.
     pub rest: Option<Instant>,
-    pub listener: UnixListener,
+    /// None when we end.
+    pub listener: Option<UnixListener>,
     pub signals: SignalFd,
     pub connections: BTreeMap<Token, Connection>,
 }
@@ -129,6 +132,7 @@ impl Shim {
             early: Some(Vec::new()),
             creating: BTreeMap::new(),
             processes: BTreeMap::new(),
+            kept: BTreeSet::new(),
             pumps: BTreeMap::new(),
             unread: BTreeMap::new(),
             watches: BTreeMap::new(),
@@ -136,7 +140,7 @@ impl Shim {
             loggers: Vec::new(),
             ending: None,
             rest: None,
-            listener,
+            listener: Some(listener),
             signals,
             connections: BTreeMap::new(),
         })
@@ -145,6 +149,10 @@ impl Shim {
     /// Ends when all events are sent.
     pub fn end(&mut self) {
         self.ending.get_or_insert(Instant::now() + LAST_EVENTS);
+        // `start` must find nobody here, and make another shim: we make no container any more
+        if let Some(listener) = self.listener.take() {
+            self.poll.remove(listener);
+        }
     }
 
     /// Forgets a client that has left.
@@ -222,12 +230,18 @@ impl Shim {
     }
 
     /// Begins to move the bytes of a stream.
-    pub fn begin_pump(&mut self, pump: Pump) -> Token {
+    pub fn begin_pump(&mut self, mut pump: Pump) -> Token {
         let token = self.poll.token();
         let waits = self.poll.add(pump.side(Next::Read).0, token, Interest::Read);
+        if waits.is_err() {
+            // it is a file, and always ready (epoll_ctl(2), EPERM)
+            pump.reads_a_file();
+        }
+        let (side, interest) = pump.side(Next::Read);
+        let waits = waits.or_else(|_| self.poll.add(side, token, interest));
         self.pumps.insert(token, pump);
         if waits.is_err() {
-            // it is not a pipe, and always ready (epoll_ctl(2), EPERM)
+            // both are files
             self.run_pump(token);
             self.end_pump(token);
         }

@@ -79,10 +79,11 @@ pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner, stop: &Stop
             None => Sink { file: null()?, reader: Reader::Here },
         }
     };
-    streams.outputs.push(Pump::new(copy()?, sink.file, Refused::Dropped).reader(sink.reader));
+    streams.outputs.push(Pump::new(copy()?, sink.file, Refused::Dropped).reader(sink.reader).of_terminal());
     if !names.stdin.is_empty() {
         let (fifo, hold) = stdin_fifo(&names.stdin)?;
-        streams.input = Some(Pump::new(fifo, copy()?, Refused::End));
+        // what is typed while no process has the terminal open is lost
+        streams.input = Some(Pump::new(fifo, copy()?, Refused::Dropped));
         streams.hold = hold;
     }
     Ok(streams)
@@ -152,7 +153,8 @@ fn append(path: &Path) -> io::Result<OwnedFd> {
 fn open_sink(path: &Path) -> io::Result<Sink> {
     let open = |flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
     if !fs::metadata(path)?.file_type().is_fifo() {
-        return Ok(Sink { file: open(OFlags::WRONLY | OFlags::APPEND)?, reader: Reader::Here });
+        // a terminal of the host that nobody reads must not stop the loop
+        return Ok(Sink { file: open(OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK)?, reader: Reader::Here });
     }
     // ORDER: our own reading end would count as a reader. The writing end stays open until then: a client must not see an end.
     // ENXIO: no client has it open
@@ -227,6 +229,29 @@ mod tests {
         assert_eq!(input.step(&mut buffer), crate::pump::Next::Read);
         drop(streams.hold.take());
         assert_eq!(input.step(&mut buffer), crate::pump::Next::End);
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_reads_does_not_stop_the_pump() {
+        let master =
+            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).expect("openpt");
+        rustix::pty::unlockpt(&master).expect("unlockpt");
+        let name = rustix::pty::ptsname(&master, Vec::new()).expect("ptsname").into_string().expect("UTF-8");
+        let slave = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("the terminal");
+        let names = Names { stdout: name, ..Names::default() };
+        let mut streams = open(&names, &owner(), &Stop::new().expect("eventfd")).expect("open");
+        let (sender, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut next = crate::pump::Next::Read;
+            while next != crate::pump::Next::Write {
+                rustix::io::write(&streams.theirs[1], &[b'x'; 4096]).expect("write");
+                next = streams.outputs[0].step(&mut [0; 4096]);
+            }
+            sender.send(next)
+        });
+        let next = told.recv_timeout(std::time::Duration::from_secs(20)).expect("the pump waits for a reader");
+        assert_eq!(next, crate::pump::Next::Write);
+        drop((master, slave));
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl Shim {
     }
 
     fn kill(&mut self, reply: Reply, asked: &KillRequest) -> Answer<()> {
-        let signal = i32::try_from(asked.signal).unwrap_or_default();
+        let signal = i32::try_from(asked.signal)
+            .map_err(|_| failure(Code::InvalidArgument, format_args!("signal {}: it does not exist", asked.signal)))?;
         if signal == 9
             && let Some(creation) = self.creating.get(&asked.id).filter(|_| asked.exec_id.is_empty())
         {

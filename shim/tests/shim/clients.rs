@@ -127,10 +127,33 @@ fn an_exec_gets_signals_without_a_name() {
     // it only asks whether the process exists
     let _: Empty = client.call("Kill", &kill(0)).expect("signal 0");
     assert_eq!(client.call::<Empty>("Kill", &kill(65)).expect_err("no signal").code, 2);
+    assert_eq!(client.call::<Empty>("Kill", &kill(1 << 31)).expect_err("no signal").code, 3);
     let _: Empty = client.call("Kill", &kill(40)).expect("a real-time signal");
     let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
     assert_eq!(ended.exit_status, 128 + 40);
     client.delete("c1", "e").expect("Delete");
     client.end_c1();
+    world.assert_empty();
+}
+
+#[test]
+fn a_file_as_stdin_comes_whole() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    if !world.put_shell() {
+        println!("skipped: no static busybox");
+        return;
+    }
+    std::fs::write(world.path("input"), vec![b'x'; 1 << 20]).expect("the file");
+    world.edit("c1", |config| config["process"]["args"] = serde_json::json!(["/busybox", "wc", "-c"]));
+    std::fs::copy(world.path("rootfs/sh"), world.path("rootfs/busybox")).expect("its own name");
+    let mut client = world.start();
+    let order = CreateTaskRequest { stdin: world.text("input"), ..Client::order(&world, "c1") };
+    let _: CreateTaskResponse = client.call("Create", &order).expect("Create");
+    client.start("c1", "").expect("Start");
+    assert_eq!(client.finish_c1(), 0);
+    assert_eq!(std::fs::read_to_string(world.path("out")).expect("out").trim(), (1 << 20).to_string());
     world.assert_empty();
 }

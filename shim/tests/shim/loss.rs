@@ -85,6 +85,30 @@ fn a_shim_that_ends_is_silent_before_it_waits_for_the_lock_of_delete() {
     world.assert_empty();
 }
 
+/// The old shim waits for containerd to take its last events, and would refuse every container.
+#[test]
+fn a_pod_whose_shim_is_ending_gets_another_shim() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world_without_containerd();
+    let mut client = world.start();
+    let old = client.pid;
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    client.end_c1();
+    let mut next = world.start();
+    assert_ne!(next.pid, old);
+    next.create(&world, "c1").expect("Create");
+    // the old one ends now, and leaves the socket to the new one
+    let old = old.expect("a shim").as_raw_pid();
+    gone("the old shim", || fs::read_link(format!("/proc/{old}/exe")).is_ok());
+    next.start("c1", "").expect("Start");
+    assert!(next.path.exists());
+    next.end_c1();
+    world.assert_empty();
+}
+
 #[test]
 fn a_containerd_that_is_killed_hears_all_when_it_is_back() {
     if !root_is_here() {

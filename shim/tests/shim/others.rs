@@ -1,0 +1,104 @@
+//! Processes and shims beside ours: one that traces a process of a container, and one that has a container with the same id.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::messages::google::Empty;
+use crate::messages::task::*;
+use crate::world::{Client, gone, root_is_here, world};
+
+/// The time that the shim's main thread has run, in nanoseconds.
+fn run_time(client: &Client) -> String {
+    let pid = client.pid.expect("a shim").as_raw_pid();
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("schedstat");
+    text.split(' ').next().expect("a number").to_owned()
+}
+
+/// A tracer keeps the end of a process until it has read it, and its pidfd is readable all this time (ptrace(2)).
+#[test]
+fn a_shim_sleeps_while_a_tracer_keeps_the_end_of_an_exec() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    world.fifo("input");
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let order = Client::exec_order("c1", "e", "-info");
+    let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("input"), ..order }).expect("Exec");
+    let pid = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());
+    // this thread plays the container's process that traces others
+    ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
+    let waiting = client.ask("Wait", &Client::wait("c1", "e"));
+    let asked = CloseIoRequest { id: "c1".into(), exec_id: "e".into(), stdin: true };
+    let _: Empty = client.call("CloseIO", &asked).expect("CloseIO");
+    gone("the program", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+        !stat.rsplit_once(") ").expect("a state").1.starts_with('Z')
+    });
+    gone("a shim that spins", || {
+        let before = run_time(&client);
+        std::thread::sleep(Duration::from_millis(300));
+        run_time(&client) != before
+    });
+    assert!(!client.has_answer(waiting), "the tracer has it still");
+    assert_eq!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Exited(pid, 0)));
+    assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 0);
+    client.delete("c1", "e").expect("Delete");
+    client.end_c1();
+    world.assert_empty();
+}
+
+#[test]
+fn a_creation_that_fails_spares_the_container_of_another_shim() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    world.edit("c1", |config| config["annotations"] = serde_json::json!({"io.kubernetes.cri.sandbox-id": "other"}));
+    let mut other = world.start();
+    assert_ne!(client.path, other.path);
+    assert_eq!(other.create(&world, "c1").expect_err("the id is in use").code, 6);
+    assert_eq!(client.exec(&world, "e0", "-v"), 0);
+    assert_eq!(client.status("c1"), status::RUNNING);
+    other.shut_down();
+    client.end_c1();
+    world.assert_empty();
+}
+
+/// The end of init is reported after that of its execs. A process that traces one of them keeps that end.
+#[test]
+fn a_deletion_loses_no_end_that_waits_for_an_exec() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    world.fifo("input");
+    world.edit("c1", |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let order = Client::exec_order("c1", "e", "-info");
+    let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("input"), ..order }).expect("Exec");
+    let pid = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());
+    ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
+    client.kill_container("c1");
+    gone("the program", || client.status("c1") != status::STOPPED);
+    assert_eq!(client.delete("c1", "").expect("Delete").exit_status, 137);
+    let events = world.events_to("delete c1");
+    assert!(events.contains(&"exit c1 137".to_owned()), "{events:?}");
+    assert!(matches!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..))));
+    client.shut_down();
+    world.assert_empty();
+}
