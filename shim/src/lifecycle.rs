@@ -101,6 +101,10 @@ impl Order {
         let failed = |error: std::io::Error| {
             failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display(), error = in_words(&error)))
         };
+        if !self.asked.checkpoint.is_empty() && self.at.exists() {
+            // only `start` restores it, and then a deletion would delete the container of another shim
+            return Err(failure(Code::AlreadyExists, format_args!("container {}", self.at.id)));
+        }
         options::keep(&self.bundle, &self.options).map_err(failed)?;
         if let Some(rootfs) = &self.rootfs {
             match std::fs::create_dir(rootfs) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use libcontainer::stats::Numbers;
 use libcontainer::{
     Afterwards, Bundle, CgroupUse, Console, Container, Environment, Error, Events, Force, Happened, Images, Keyring,
-    Manager, Process, ProcessObject, ProgramEnvironment, Protection, Result, Root, RootChange, Stopped, Update,
+    Kind, Manager, Process, ProcessObject, ProgramEnvironment, Protection, Result, Root, RootChange, Stopped, Update,
 };
 
 use crate::messages::runc::Options;
@@ -96,6 +96,11 @@ impl At {
 
     fn load(&self) -> Result<Container> {
         self.root()?.load(&self.id)
+    }
+
+    /// Whether the id is in use.
+    pub fn exists(&self) -> bool {
+        !matches!(self.load(), Err(error) if matches!(error.kind(), Kind::NotFound | Kind::InvalidArgument))
     }
 
     /// Makes the container.

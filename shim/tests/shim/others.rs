@@ -67,6 +67,9 @@ fn a_creation_that_fails_spares_the_container_of_another_shim() {
     let mut other = world.start();
     assert_ne!(client.path, other.path);
     assert_eq!(other.create(&world, "c1").expect_err("the id is in use").code, 6);
+    let images = CreateTaskRequest { checkpoint: world.text("images"), ..Client::order(&world, "c1") };
+    let restored: Result<CreateTaskResponse, _> = other.call("Create", &images);
+    assert_eq!(restored.expect_err("the id is in use").code, 6);
     assert_eq!(client.exec(&world, "e0", "-v"), 0);
     assert_eq!(client.status("c1"), status::RUNNING);
     other.shut_down();
