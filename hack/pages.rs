@@ -161,7 +161,7 @@ fn tree() -> clap::Command {
         .about("Open Container Initiative runtime")
         .long_about(
             "coracle runs applications packaged as OCI bundles: a directory with a config.json and a root filesystem. \
-             It takes the command lines that runc takes.",
+             It accepts the command lines of runc.",
         )
         .disable_help_flag(false)
         .disable_version_flag(false)
@@ -177,10 +177,10 @@ fn after(verb: &cli::Verb) -> String {
     }
     let status = match verb.name {
         "run" | "exec" | "restore" => {
-            "The status of the program; 128 and its number for a signal; 1 (exec: 255) if coracle fails."
+            "The exit status of the program; 128 plus the number of the signal that has ended it; 1 (exec: 255) if coracle fails."
         }
-        "check" => "0 without mistakes, and with a score below --fail-at; else 1.",
-        "host" => "0 if containers can be made; else 1.",
+        "check" => "0 if there is no mistake, and the score is below --fail-at; otherwise 1.",
+        "host" => "0 if this user can make a container; otherwise 1.",
         _ => "0, or 1 if coracle fails.",
     };
     text.push_str(&format!(

@@ -181,7 +181,7 @@ fn a_word_is_an_id_wherever_runc_would_take_it_for_one() {
     *world.at("/root/path") = json!(world.rootfs(""));
     fs::write(beside.join("config.json"), world.config.to_string()).unwrap();
     let said = world.call(&["run", &world.id]);
-    assert!(said.err.contains(&format!("./{} runs the bundle in", world.id)), "{said:?}");
+    assert!(said.err.contains(&format!("./{} runs the bundle", world.id)), "{said:?}");
     assert_eq!(said.ok(), "hello\n");
     assert_eq!(world.call(&["run", &format!("./{}", world.id)]).ok(), "another\n");
     assert_eq!(world.call(&["run", "--bundle", ".", &world.id]).ok(), "hello\n");

@@ -182,7 +182,7 @@ fn a_file_of_the_image_at_the_path_of_a_default_device_stays_and_is_reported() {
     assert!(fs::symlink_metadata(world.rootfs("made")).is_err());
     only!(Who::Us; "the peers say nothing");
     for path in ["/dev/random", "/dev/tty"] {
-        assert!(said.contains(&format!("warning: root.path: {path} is something else in the root")), "{said}");
+        assert!(said.contains(&format!("warning: root.path: {path} is another file in the image")), "{said}");
     }
     // A node of linux.devices is made, or the container fails.
     *world.at("/linux/devices") = json!([{"path": "/dev/random", "type": "c", "major": 1, "minor": 8}]);

@@ -59,7 +59,7 @@ fn mounts_are_added_and_removed_while_the_container_runs() {
 
     for (list, said) in [
         (json!([{"destination": "/proc/1", "source": share, "options": ["bind"]}]), "/proc of a running container"),
-        (json!([{"destination": "/t", "type": "proc"}]), "takes bind mounts"),
+        (json!([{"destination": "/t", "type": "proc"}]), "accepts only bind mounts"),
         (json!({"destination": "/t"}), "mounts: expected an array"),
     ] {
         let told = mounts(&world, "add", &list).fails();

@@ -1,5 +1,4 @@
-//! Sources of bind mounts in the container's own root: files that an earlier mount has brought there, and symbolic
-//! links.
+//! Sources of bind mounts in the container's own root: files on an earlier mount, and symbolic links.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -147,7 +146,7 @@ fn a_destination_that_is_the_hosts_path_of_a_place_in_the_root_is_that_place() {
     world.mount(bind(world.rootfs("mnt"), world.rootfs("final").to_str().unwrap(), &["rbind"]));
     let outcome = world.run();
     if who() == Who::Us {
-        assert!(outcome.err.contains("it is taken as \"/final\""), "{}", outcome.err);
+        assert!(outcome.err.contains("coracle uses \"/final\""), "{}", outcome.err);
     }
     let seen = outcome.ok();
     assert!(seen.starts_with("brought\nbrought\n"), "{seen}");

@@ -1,5 +1,5 @@
-//! Containers in containers: the runtime runs in a container of its own, as root of a user namespace. The kernel
-//! refuses much of what root of the host may do.
+//! Containers in containers: the runtime runs in a container, as root of a user namespace. The kernel refuses
+//! many calls that it allows root of the host.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -133,7 +133,7 @@ fn a_property_that_needs_the_hosts_root_is_reported_with_its_place() {
     for (first, size) in [(100_000, 1), (65_000, 1000)] {
         let said = inside(|_| {}, users(first, size)).fails();
         let wanted = format!(
-            "linux.uidMappings[0]: {first}:{size} is more than the ids that we have here (0:65536): write uid_map: \
+            "linux.uidMappings[0]: {first}:{size} is more than the ids of the runtime's user namespace (0:65536): write uid_map: \
              operation not permitted (EPERM)"
         );
         assert!(said.contains(&wanted), "{said}");
@@ -157,7 +157,8 @@ fn the_ids_of_a_new_file_system_are_mapped_within_those_that_we_have() {
     };
     assert_eq!(mapped(100).ok(), "100:100\n");
     let said = mapped(65_530).fails();
-    let wanted = "].uidMappings[0]: 65530:10 is more than the ids that we have here (0:65536): write uid_map: ";
+    let wanted =
+        "].uidMappings[0]: 65530:10 is more than the ids of the runtime's user namespace (0:65536): write uid_map: ";
     assert!(said.contains(wanted), "{said}");
 }
 

@@ -144,7 +144,10 @@ fn an_alternative_name_finds_the_device_and_a_refused_name_does_not_destroy_it()
         assert!(v0.contains("192.0.2.7/24") && v0.contains(",UP") && v0.contains("altname other0"), "{v0}\n{said}");
     };
     for (devices, wanted) in [
-        (json!({"v0": {"name": "other0"}}), "linux.netDevices.v0: move it, to be \"other0\": file exists (EEXIST)"),
+        (
+            json!({"v0": {"name": "other0"}}),
+            "linux.netDevices.v0: move it, and name it \"other0\": file exists (EEXIST)",
+        ),
         (json!({"v0": {}, "other0": {"name": "x"}}), "linux.netDevices.v0: linux.netDevices.other0 is the same device"),
         (json!({"v0": {"name": "all"}}), "linux.netDevices.v0.name: \"all\" is not a name for a network device"),
         (json!({"v0": {"name": "default"}}), "\"default\" is not a name for a network device"),
@@ -240,7 +243,7 @@ fn a_device_that_cannot_be_moved_is_reported() {
     let host = Host::new();
     host.ip("link add br0 type bridge");
     let said = host.run(&world(json!({"br0": {}}), "true")).fails();
-    let at = "linux.netDevices.br0: move it, to be \"br0\": ";
+    let at = "linux.netDevices.br0: move it, and name it \"br0\": ";
     // The kernel's own words, or the errno's of a kernel without them.
     let words = ["The interface netns is immutable (EINVAL)", "invalid argument (EINVAL)"];
     assert!(words.iter().any(|words| said.contains(&format!("{at}{words}"))), "{said}");

@@ -31,7 +31,7 @@ type Row =
 type Hide<'a> = &'a dyn Fn(&World, &[&str]) -> Outcome;
 
 /// The message of a step whose call is missing.
-const MISSING: Without = Says("a call of Linux 5.12 is missing here");
+const MISSING: Without = Says("a call of Linux 5.12 is missing");
 const MOUNT: Without = Says("mounts[0]: mount proc on /proc: operation not permitted (EPERM)");
 const ROOT: Without = Says("root.path: mount ");
 const SIGNAL: Without = Says("signal 9: ");

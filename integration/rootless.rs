@@ -1,4 +1,4 @@
-//! Without root: the built binary as an ordinary user, on this host, as any user would call it.
+//! Without root: an ordinary user of this host calls the built binary.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -554,9 +554,9 @@ fn a_run_directory_that_another_user_can_write_is_refused() {
         ((own.user, "700"), (own.user, "700"), ""),
         ((own.user, "700"), (own.user, "1700"), ""),
         ((0, "1777"), (own.user, "755"), ""),
-        ((own.user, "755"), (0, "755"), "belongs to the user 0, and must be ours"),
-        ((own.user, "755"), (5432, "1700"), "belongs to the user 5432, and must be ours"),
-        ((5432, "1777"), (own.user, "700"), "belongs to the user 5432, and must be ours"),
+        ((own.user, "755"), (0, "755"), "belongs to uid 0, and must belong to uid"),
+        ((own.user, "755"), (5432, "1700"), "belongs to uid 5432, and must belong to uid"),
+        ((5432, "1777"), (own.user, "700"), "belongs to uid 5432, and must belong to uid"),
         ((own.user, "700"), (own.user, "777"), "can be written by others (mode 777)"),
         ((own.user, "700"), (own.user, "1777"), "can be written by others (mode 1777)"),
         ((own.user, "700"), (own.user, "770"), "can be written by others (mode 770)"),
@@ -577,7 +577,7 @@ fn a_run_directory_that_another_user_can_write_is_refused() {
     give(&coracle, own.user, "700");
     let top = own.world.path("run/..").canonicalize().unwrap();
     for (user, mode, said) in [
-        (5432, "755", "belongs to the user 5432, and must be ours"),
+        (5432, "755", "belongs to uid 5432, and must belong to uid"),
         (own.user, "777", "can be written by others (mode 777)"),
         (own.user, "775", ""),
         (0, "1777", ""),

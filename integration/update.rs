@@ -1,4 +1,4 @@
-//! update: other limits for an existing container, on both versions, with systemd and without.
+//! update: it changes the limits of an existing container, on both cgroup versions, with systemd and without.
 
 use std::fs;
 use std::path::PathBuf;
@@ -308,7 +308,10 @@ fn a_resource_that_the_host_does_not_have_is_reported_with_its_place() {
         (&["--memory", "5x"], "--memory: \"5x\" is not a size such as 512M"),
         (&["--pids-limit", "x"], "--pids-limit: \"x\" is not a number"),
         (&["--blkio-weight", "1001"], "--blkio-weight: 1001 is not in 1..1000"),
-        (&["--memory-swap", "1M", "--memory", "2M"], "--memory-swap: 1048576 is memory and swap together, and below"),
+        (
+            &["--memory-swap", "1M", "--memory", "2M"],
+            "--memory-swap: 1048576 is for memory and swap together: it must not be below",
+        ),
         (&["--l3-cache-schema", "x"], "--l3-cache-schema: "),
         (&["--resources", "/nowhere"], "--resources: /nowhere: no such file"),
     ];

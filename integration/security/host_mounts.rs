@@ -1,5 +1,5 @@
 //! Without a mount namespace, the mounts of a container are mounts of the host. `delete` unmounts those of the
-//! container and no others, whatever has happened to the paths.
+//! container and no others, also if the paths have changed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -56,7 +56,7 @@ fn another_mount_at_the_same_place_is_kept_and_reported() {
     let place = world.rootfs("data/inner");
     let other = HostMount::of(&["-t", "tmpfs", "other"], &place);
     let deleted = world.call(&["delete", "--force", &world.id]);
-    assert!(deleted.err.contains(&format!("another one lies on {}", place.display())), "{}", deleted.err);
+    assert!(deleted.err.contains(&format!("another mount covers {}", place.display())), "{}", deleted.err);
     deleted.ok();
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert_eq!(table.lines().filter(|line| line.contains(place.to_str().unwrap())).count(), 2, "{table}");
@@ -88,7 +88,7 @@ fn mounts_of_others_below_the_root_stay_if_the_state_is_damaged() {
     let on_top = HostMount::of(&["-t", "tmpfs", "top"], &own);
     damage(&world);
     let said = world.call(&["delete", "--force", &world.id]).fails();
-    assert!(said.contains(&format!("another one lies on {}", own.display())), "{said}");
+    assert!(said.contains(&format!("another mount covers {}", own.display())), "{said}");
     assert!(mounted(&later) && mounted(&own), "somebody else's mount is gone");
     drop(on_top);
     assert!(mounted(&own), "the container's own was on top");

@@ -1,4 +1,4 @@
-//! A root whose own directories are links to the host before the runtime begins: CVE-2019-18837 (crun), CVE-2019-19921,
+//! A root whose directories are links to the host before the runtime begins: CVE-2019-18837 (crun), CVE-2019-19921,
 //! CVE-2023-27561, CVE-2025-54867 (/proc and /sys), CVE-2026-41579 (/dev), CVE-2025-52565 (/dev/pts, /dev/ptmx,
 //! /dev/console), CVE-2025-31133 (a null device that is another file). The attack succeeds on Debian's runc 1.1.5,
 //! which makes nodes and links on the host and uses the wrong file for a mask, and on crun 1.8.1, which leaves the mask
@@ -81,7 +81,7 @@ fn pts_ptmx_and_console_as_links_leave_the_host_alone() {
     if who() == Who::Us && root() {
         // A file of the image at the path of a default device stays, with a warning. No node is made at the target of
         // the link.
-        assert!(ran.err.contains("root.path: /dev/tty is something else in the root"), "{}", ran.err);
+        assert!(ran.err.contains("root.path: /dev/tty is another file in the image"), "{}", ran.err);
         assert!(ran.ok().starts_with("pts/ptmx\n"));
         assert_eq!(fs::read_link(world.rootfs("dev/tty")).unwrap(), victim.path.join("new"));
         fs::remove_file(world.rootfs("dev/tty")).unwrap();

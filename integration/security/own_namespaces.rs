@@ -1,5 +1,5 @@
-//! The container's first process makes a user namespace, and a mount namespace that belongs to it. That takes no rights, and no mount
-//! is read-only there. `mounts add` and `exec` must not trust it.
+//! The container's first process makes a user namespace, and a mount namespace that belongs to it. This needs no rights. The process can
+//! make every mount there writable. `mounts add` and `exec` must not trust it.
 //!
 //! Both attacks succeed on coracle of November 2026, and the one on `exec` on Debian's runc.
 
@@ -16,7 +16,7 @@ use crate::world::{Who, World, finish, skip, test_name, wait_until};
 use crate::{needs, needs_root, only};
 
 /// Part of the error.
-const LEFT: &str = "has left the mnt namespace";
+const LEFT: &str = "is in another mnt namespace than at create";
 
 /// A container without capabilities whose program `attacker own-mounts` has made its namespaces. None where it may not.
 fn attacking(uid: u32, users: bool, args: &[&str]) -> Option<World> {

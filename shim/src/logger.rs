@@ -108,7 +108,7 @@ fn is_ready(ready: &OwnedFd, stop: &Stop) -> io::Result<Option<String>> {
         }
     }
     if both[0].revents().is_empty() {
-        return Ok(Some("a kill came before it was ready".to_owned()));
+        return Ok(Some("it was killed before it was ready".to_owned()));
     }
     let mut buffer = [0; 512];
     let count = rustix::io::read(ready, &mut buffer)?;

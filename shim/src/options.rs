@@ -68,7 +68,7 @@ fn of_toml(text: &str) -> Result<Options, String> {
         }
         let (name, value) = line.split_once('=').ok_or_else(|| format!("options: {line}: no value"))?;
         let (name, value) = (name.trim(), value.trim());
-        let wrong = || format!("options: {name} = {value}: not a value of its kind");
+        let wrong = || format!("options: {name} = {value}: wrong type");
         let truth = || value.parse::<bool>().map_err(|_| wrong());
         let number = || value.parse::<u32>().map_err(|_| wrong());
         let text = || string(value).ok_or_else(wrong);
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(read(Some(&other)), Err("options: unknown type x.Other".into()));
         let body = RuntimeOptions { config_body: "SystemdCgroup = 1".into(), ..RuntimeOptions::default() };
         let error = read(Some(&Any::of(GENERIC, &body)));
-        assert_eq!(error, Err("options: SystemdCgroup = 1: not a value of its kind".into()));
+        assert_eq!(error, Err("options: SystemdCgroup = 1: wrong type".into()));
         let directory = tempfile::tempdir().expect("a directory");
         let fifo = directory.path().join("fifo").display().to_string();
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");

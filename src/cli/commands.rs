@@ -50,31 +50,31 @@ pub struct Only {
 /// The flags of `create` and `run`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Making {
-    /// path to the root of the bundle directory, defaults to the current directory
+    /// the bundle directory, defaults to the current directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
     /// a file to read instead of the bundle's config.json
     #[arg(long, short = 'f')]
     pub config: Option<PathBuf>,
-    /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
+    /// a Unix socket that gets the master of the terminal
     #[arg(long)]
     pub console_socket: Option<PathBuf>,
-    /// path to an AF_UNIX socket which will receive a file descriptor referencing the init process
+    /// a Unix socket that gets a pidfd of the first process
     #[arg(long)]
     pub pidfd_socket: Option<PathBuf>,
     /// the file to write the process id to
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// do not use pivot root to jail process inside rootfs
+    /// do not call pivot_root(2): move the root on top of / instead
     #[arg(long)]
     pub no_pivot: bool,
-    /// do not create a new session keyring for the container
+    /// do not make a session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// pass N additional file descriptors to the container
+    /// pass this number of file descriptors, from 3 on, to the container
     #[arg(long, default_value_t = 0, value_parser = number::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
-    /// disable the use of the subreaper used to reap reparented processes
+    /// do not become the subreaper of the container.s processes
     #[arg(long)]
     pub no_subreaper: bool,
 }
@@ -95,10 +95,10 @@ pub struct Run {
     /// its flags
     #[command(flatten)]
     pub making: Making,
-    /// detach from the container's process
+    /// do not wait for the process
     #[arg(long, short)]
     pub detach: bool,
-    /// do not delete the container after it exits
+    /// do not delete the container when its program has ended
     #[arg(long)]
     pub keep: bool,
     /// id of the container, or a bundle directory: coracle then chooses the id
@@ -107,13 +107,13 @@ pub struct Run {
     pub command: Vec<String>,
 }
 
-/// display container events such as OOM notifications, cpu, memory, and IO usage statistics
+/// print events of a container
 #[derive(Clone, Debug, Parser)]
 pub struct Events {
-    /// set the stats collection interval
+    /// the time between two statistics
     #[arg(long, default_value = "5s")]
     pub interval: String,
-    /// display the container's stats then exit
+    /// print the statistics once, and exit
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
     pub stats: bool,
     /// json or table
@@ -123,58 +123,58 @@ pub struct Events {
     pub id: String,
 }
 
-/// execute new process inside the container
+/// run a further process in a container
 #[derive(Clone, Debug, Parser)]
 pub struct Exec {
-    /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
+    /// a Unix socket that gets the master of the terminal
     #[arg(long)]
     pub console_socket: Option<PathBuf>,
-    /// path to an AF_UNIX socket which will receive a file descriptor referencing the exec process
+    /// a Unix socket that gets a pidfd of the process
     #[arg(long)]
     pub pidfd_socket: Option<PathBuf>,
-    /// current working directory in the container
+    /// working directory, a path of the container
     #[arg(long)]
     pub cwd: Option<String>,
-    /// set environment variables
+    /// set an environment variable: NAME=value
     #[arg(long, short)]
     pub env: Vec<String>,
     /// allocate a pseudo-TTY
     #[arg(long, short)]
     pub tty: bool,
-    /// UID (format: `<uid>[:<gid>]`)
+    /// user id, and group id if it is given: UID[:GID]
     #[arg(long, short)]
     pub user: Option<String>,
     /// additional gids
     #[arg(long, short = 'g', value_parser = number::<u32>(0..=i64::from(u32::MAX)))]
     pub additional_gids: Vec<u32>,
-    /// path to the process.json
+    /// a file with a process object, as in config.json
     #[arg(long, short)]
     pub process: Option<PathBuf>,
-    /// detach from the container's process
+    /// do not wait for the process
     #[arg(long, short)]
     pub detach: bool,
     /// the file to write the process id to
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// set the asm process label for the process
+    /// the SELinux label of the process
     #[arg(long)]
     pub process_label: Option<String>,
-    /// set the apparmor profile for the process
+    /// the AppArmor profile of the process
     #[arg(long)]
     pub apparmor: Option<String>,
-    /// set the no new privileges value for the process
+    /// set no_new_privs for the process
     #[arg(long)]
     pub no_new_privs: bool,
-    /// add a capability to the bounding set for the process
+    /// add a capability to the process
     #[arg(long, short)]
     pub cap: Vec<String>,
-    /// pass N additional file descriptors to the container
+    /// pass this number of file descriptors, from 3 on, to the container
     #[arg(long, default_value_t = 0, value_parser = number::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
-    /// run the process in an (existing) sub-cgroup(s)
+    /// run the process in this cgroup below the container's: PATH, or on cgroup v1 CONTROLLER:PATH
     #[arg(long)]
     pub cgroup: Vec<String>,
-    /// allow exec in a paused container
+    /// accept a paused container
     #[arg(long)]
     pub ignore_paused: bool,
     /// disable the use of the subreaper
@@ -199,10 +199,10 @@ pub struct Check {
     /// show what the config exposes to an attacker in the container, with a score from 0 to 10
     #[arg(long)]
     pub security: bool,
-    /// check the images of a checkpoint, and a bundle only if it is named
+    /// check the images of a checkpoint, and the bundle if it is given
     #[arg(long)]
     pub image_path: Option<PathBuf>,
-    /// with --security: exit with status 1 from this score on, such as 5 or 7.5
+    /// with --security: exit with status 1 if the score is at least this number, such as 5 or 7.5
     #[arg(long)]
     pub fail_at: Option<String>,
     /// text or json
@@ -231,7 +231,7 @@ pub struct Explain {
     pub directory: Option<PathBuf>,
 }
 
-/// tell whether this machine is fit for containers
+/// check whether this machine can run containers
 #[derive(Clone, Debug, Parser)]
 pub struct HostArgs {
     /// text or json
@@ -239,16 +239,16 @@ pub struct HostArgs {
     pub format: String,
 }
 
-/// kill sends the specified signal (default: SIGTERM) to the container's init process
+/// send a signal to the first process of a container
 #[derive(Clone, Debug, Parser)]
 pub struct Kill {
-    /// send the signal to all processes; obsolete, because SIGKILL to a container without a pid namespace always does so
+    /// send the signal to all processes; obsolete: SIGKILL reaches all processes of a container without a pid namespace
     #[arg(long, short)]
     pub all: bool,
     /// the id is a regular expression that may match several containers
     #[arg(long, short)]
     pub regex: bool,
-    /// wait for the end of the container, and send SIGKILL after this time, such as 10s
+    /// wait until the container has ended, and send SIGKILL after this time, such as 10s
     #[arg(long)]
     pub wait: Option<String>,
     /// id of the container
@@ -258,10 +258,10 @@ pub struct Kill {
     pub signal: Option<String>,
 }
 
-/// delete any resources held by the container
+/// delete a container and its resources
 #[derive(Clone, Debug, Parser)]
 pub struct Delete {
-    /// forcibly deletes the container if it is still running (uses SIGKILL)
+    /// kill the container with SIGKILL if it still runs
     #[arg(long, short)]
     pub force: bool,
     /// the id is a regular expression that may match several containers
@@ -277,7 +277,7 @@ pub struct List {
     /// table, wide or json
     #[arg(long, short, default_value = "table")]
     pub format: String,
-    /// display only container IDs
+    /// print only the ids
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -293,7 +293,7 @@ pub struct MountsArgs {
     pub file: PathBuf,
 }
 
-/// ps displays the processes running inside a container
+/// list the processes of a container
 #[derive(Clone, Debug, Parser)]
 pub struct Ps {
     /// table or json
@@ -306,16 +306,16 @@ pub struct Ps {
     pub options: Vec<String>,
 }
 
-/// create a new specification file
+/// write a config.json
 #[derive(Clone, Debug, Parser)]
 pub struct SpecArgs {
-    /// path to the root of the bundle directory
+    /// the bundle directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
     /// the file to write instead of config.json
     #[arg(long, short = 'f')]
     pub file: Option<PathBuf>,
-    /// generate a configuration for a rootless container
+    /// write a config for a container of an ordinary user
     #[arg(long)]
     pub rootless: bool,
     /// write a config without a terminal, as for a service
@@ -347,10 +347,10 @@ pub struct Top {
     pub ids: Vec<String>,
 }
 
-/// update container resource constraints
+/// change the limits of a container
 #[derive(Clone, Debug, Parser)]
 pub struct Update {
-    /// a file with a resources object as in config.json, or - for standard input; other limits are then ignored
+    /// a file with a resources object as in config.json, or - for standard input; the other flags are then ignored
     #[arg(long, short)]
     pub resources: Option<PathBuf>,
     /// relative weight of block I/O, 10 to 1000
@@ -374,7 +374,7 @@ pub struct Update {
     /// CPU realtime runtime in microseconds within a period
     #[arg(long, allow_hyphen_values = true)]
     pub cpu_rt_runtime: Option<String>,
-    /// 1: the container runs only on CPUs that are otherwise idle
+    /// 1: the container runs only on idle CPUs
     #[arg(long, allow_hyphen_values = true)]
     pub cpu_idle: Option<String>,
     /// CPUs to use, such as 0-2,7
@@ -414,34 +414,34 @@ pub struct Update {
 /// The directory of the images, and CRIU's options.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Imaging {
-    /// path for the image files, defaults to ./checkpoint
+    /// the directory of the image files, defaults to ./checkpoint
     #[arg(long)]
     pub image_path: Option<PathBuf>,
-    /// path for criu's log and work files, defaults to the image path
+    /// the directory of criu's log and work files, defaults to the image path
     #[arg(long)]
     pub work_path: Option<PathBuf>,
-    /// allow open tcp connections
+    /// accept open TCP connections
     #[arg(long)]
     pub tcp_established: bool,
-    /// allow external unix sockets
+    /// accept Unix sockets whose other end is outside of the container
     #[arg(long)]
     pub ext_unix_sk: bool,
-    /// allow shell jobs
+    /// accept a terminal that is not the container's own
     #[arg(long)]
     pub shell_job: bool,
-    /// handle file locks, for safety
+    /// checkpoint and restore file locks
     #[arg(long)]
     pub file_locks: bool,
     /// cgroups mode: soft, full, strict or ignore
     #[arg(long, default_value = "")]
     pub manage_cgroups_mode: String,
-    /// create a namespace, but do not restore its properties (always so for network)
+    /// make a namespace of this type without its contents (criu always does so for network)
     #[arg(long)]
     pub empty_ns: Vec<String>,
-    /// enable auto deduplication of memory images
+    /// remove memory from earlier images that the new ones have, too
     #[arg(long)]
     pub auto_dedup: bool,
-    /// use userfaultfd to lazily restore memory pages
+    /// restore memory pages when the processes use them (userfaultfd(2))
     #[arg(long)]
     pub lazy_pages: bool,
     /// how criu blocks packets of open connections: iptables, nftables or skip
@@ -458,13 +458,13 @@ pub struct Checkpoint {
     /// path of the image files of an earlier pre-dump, relative to the image path
     #[arg(long)]
     pub parent_path: Option<PathBuf>,
-    /// leave the process running after checkpointing
+    /// let the container run on after the checkpoint
     #[arg(long)]
     pub leave_running: bool,
-    /// skip in-flight tcp connections
+    /// skip TCP connections that are not established yet
     #[arg(long)]
     pub tcp_skip_in_flight: bool,
-    /// give a name to deleted files that are still open
+    /// give names to open files that were deleted
     #[arg(long)]
     pub link_remap: bool,
     /// the file descriptor to which criu writes a byte of 0 when lazy-pages is ready
@@ -486,25 +486,25 @@ pub struct Restore {
     /// its images
     #[command(flatten)]
     pub imaging: Imaging,
-    /// path to the root of the bundle directory, defaults to the current directory
+    /// the bundle directory, defaults to the current directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
-    /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
+    /// a Unix socket that gets the master of the terminal
     #[arg(long)]
     pub console_socket: Option<PathBuf>,
-    /// detach from the container's process
+    /// do not wait for the process
     #[arg(long, short)]
     pub detach: bool,
     /// the file to write the process id to
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// disable the use of the subreaper used to reap reparented processes
+    /// do not become the subreaper of the container.s processes
     #[arg(long)]
     pub no_subreaper: bool,
     /// accepted for old clients: criu changes the root
     #[arg(long)]
     pub no_pivot: bool,
-    /// close open tcp connections
+    /// close the open TCP connections
     #[arg(long)]
     pub tcp_close: bool,
     /// the security profile to apply, TYPE:NAME, where TYPE is apparmor or selinux

@@ -10,35 +10,34 @@ use super::go_style;
 /// Flags before the command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
-    /// enable debug logging
+    /// log each step, and how long it took
     #[arg(long)]
     pub debug: bool,
-    /// set the log file to write coracle logs to: a path, file:PATH, journald:NAME or syslog:NAME (default is standard
-    /// error)
+    /// write the log to a path, file:PATH, journald:NAME or syslog:NAME (default: standard error)
     #[arg(long)]
     pub log: Option<PathBuf>,
-    /// set the log format (text or json)
+    /// the format of the log: text or json
     #[arg(long, default_value = "text")]
     pub log_format: String,
-    /// set the log level (debug, info, warning or error)
+    /// the least level that is logged: debug, info, warning or error
     #[arg(long)]
     pub log_level: Option<String>,
-    /// log to the systemd journal as well
+    /// write the log to systemd's journal, too
     #[arg(long)]
     pub systemd_log: bool,
-    /// root directory for storage of container state (default: /run/coracle, for a user $XDG_RUNTIME_DIR/coracle)
+    /// the directory of the state of containers (default: /run/coracle, for a user $XDG_RUNTIME_DIR/coracle)
     #[arg(long)]
     pub root: Option<OsString>,
-    /// enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name"
+    /// make cgroups through systemd; cgroupsPath must have the form "slice:prefix:name"
     #[arg(long, short = 's')]
     pub systemd_cgroup: bool,
-    /// cgroup manager: cgroupfs, systemd or disabled
+    /// how to make cgroups: cgroupfs, systemd or disabled
     #[arg(long)]
     pub cgroup_manager: Option<String>,
     /// ignore cgroup permission errors (true, false or auto)
     #[arg(long, default_value = "auto")]
     pub rootless: String,
-    /// path to the criu binary used for checkpoint and restore (default: criu in PATH)
+    /// the program of CRIU, for checkpoint and restore (default: criu in PATH)
     #[arg(long)]
     pub criu: Option<PathBuf>,
 }

@@ -11,14 +11,14 @@ use super::verbs::{VERBS, Verb};
 /// `coracle --help`.
 pub fn general_help() -> String {
     let mut verbs: Vec<_> = VERBS.iter().map(|verb| (verb.name.to_owned(), verb.about.to_owned())).collect();
-    verbs.push(("help, h".to_owned(), "shows a list of commands or help for one command".to_owned()));
+    verbs.push(("help, h".to_owned(), "list the commands, or show the help of one command".to_owned()));
     let mut options = options(&GlobalOnly::command());
     options.push(("--version, -v".to_owned(), "print the version".to_owned()));
     format!(
         "NAME:\n   coracle - Open Container Initiative runtime\n\n\
          coracle runs applications packaged as OCI bundles: a directory with a\n\
-         config.json and a root filesystem. `coracle run bundle/` runs one;\n\
-         `coracle explain bundle/` shows what that would do.\n\n\
+                  config.json and a root filesystem. `coracle run bundle/` runs a bundle.\n\
+         `coracle explain bundle/` shows what this would do.\n\n\
          USAGE:\n   coracle [global options] command [command options] [arguments...]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n{}\nGLOBAL OPTIONS:\n{}",
         env!("CARGO_PKG_VERSION"),
@@ -63,7 +63,9 @@ fn option(arg: &Arg) -> (String, String) {
         let _ = write!(name, ", -{short}{value}");
     }
     let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    if let [default] = arg.get_default_values() {
+    if let [default] = arg.get_default_values()
+        && !default.is_empty()
+    {
         let _ = write!(text, " (default: {})", default.to_string_lossy());
     }
     if matches!(arg.get_action(), ArgAction::Append) {

@@ -43,16 +43,19 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "report every mistake in a bundle's config.json, or in images",
-        more: "Reads the bundle as create does, but does not make a container. Reports every mistake with its place in\n\
-               config.json, and unusual values as notes. The exit status is 1 if there is a mistake.\n\
-               --security shows what the config exposes: each finding with its place, what an attacker in the container gains,\n\
-               and the change that closes it. The score is ten times the probability that the attacker escapes by one of the\n\
-               findings. It does not depend on the host.\n\
+        more: "Reads the bundle as create does, but makes no container. Reports every mistake with its place in config.json, and\n\
+               unusual values as notes. The exit status is 1 if there is a mistake.\n\
+               --security shows what the config exposes. For each finding it prints the place, what an attacker in the container\n\
+               gains, and the change that prevents it. The score is ten times the probability that the attacker escapes by one\n\
+               of the findings. It does not depend on the host.\n\
                --image-path checks the images of a checkpoint: all files must exist, and this machine must be able to restore\n\
                them. If you name a bundle, it must have all mounts of the host that the images need.",
         examples: &[
             ("coracle check bundle/", "report every mistake in bundle/config.json"),
-            ("coracle check --security --fail-at 7 bundle/", "show what an attacker gains; status 1 from score 7 on"),
+            (
+                "coracle check --security --fail-at 7 bundle/",
+                "show what an attacker gains; exit with 1 if the score is 7 or more",
+            ),
             ("coracle check --image-path images/ bundle/", "check that restore can restore these images"),
         ],
         definition: Check::command,
@@ -66,7 +69,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "checkpoint a running container",
         more: "Writes the container's processes to image files, with criu(8), and deletes the container. The command restore\n\
-               makes it again. With --leave-running or --pre-dump the container continues to run.",
+               makes the container again. With --leave-running or --pre-dump the container continues to run.",
         examples: &[("coracle checkpoint --image-path /var/tmp/box box", "write its processes to /var/tmp/box")],
         definition: Checkpoint::command,
         understand: |found| Checkpoint::from_arg_matches(found).map(|args| Command::Checkpoint(Box::new(args))),
@@ -90,7 +93,7 @@ pub const VERBS: &[Verb] = &[
         words: (1, None),
         order: Order::Anywhere,
         tail: None,
-        about: "delete any resources held by the container, often used with a detached container",
+        about: "delete a container, its cgroup and its other resources",
         more: "Each container must be stopped, or not started yet. --force also kills a running container.",
         examples: &[
             ("coracle delete box", "remove a container that has stopped"),
@@ -105,7 +108,7 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         tail: None,
-        about: "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
+        about: "print events of a container: out of memory, and its use of CPU, memory and devices",
         more: "Prints one JSON object in each line, until the container ends. --format table prints columns.",
         examples: &[
             ("coracle events --stats --format table box", "print what the container uses now"),
@@ -120,9 +123,9 @@ pub const VERBS: &[Verb] = &[
         words: (1, None),
         order: Order::First,
         tail: None,
-        about: "execute new process inside the container",
-        more: "Everything after the id is the command and its arguments. --process reads a process object, as in config.json,\n\
-               from a file instead. Without a command, on a terminal, it runs a shell of the container.",
+        about: "run a further process in a container",
+        more: "All words after the id are the command and its arguments. --process reads the command from a file instead: a process\n\
+               object as in config.json. Without a command, if standard input is a terminal, exec runs a shell of the container.",
         examples: &[
             ("coracle exec box ps", "run ps in the container"),
             ("coracle exec -t box", "run a shell in the container"),
@@ -137,8 +140,8 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "show the steps that create, or restore, would take for a bundle",
-        more: "Each line names the property of config.json that asks for the step. explain takes none of the steps. #3 in a step is\n\
-               a file that the runtime opens before it makes the first process. The line with open and #3 has its path.",
+        more: "Each line names the property of config.json that asks for the step. explain performs no step. #3 in a step is a file\n\
+               that the runtime opens before it makes the first process. The line with \"open\" and #3 shows the path of the file.",
         examples: &[
             ("coracle explain bundle/", "show the steps that create would take"),
             ("coracle explain --format property bundle/", "show each property, and its steps"),
@@ -165,9 +168,9 @@ pub const VERBS: &[Verb] = &[
         words: NONE,
         order: Order::Anywhere,
         tail: None,
-        about: "tell whether this machine is fit for containers (alias: info)",
+        about: "check whether this machine can run containers (alias: info)",
         more: "Tries the system calls, namespaces, cgroups, systemd, programs for ordinary users, seccomp and security modules that\n\
-               coracle uses. Changes nothing. Does not need root: the answer is for the user who calls it. Each line that is\n\
+               coracle uses. Changes nothing. Does not need root: the result is for the user who calls it. Each line that is\n\
                not \"ok\" says what does not work, and what to do. The exit status is 1 if this user cannot make a container.",
         examples: &[("coracle host", "check this machine"), ("coracle host --format json", "the same, for programs")],
         definition: HostArgs::command,
@@ -179,13 +182,13 @@ pub const VERBS: &[Verb] = &[
         words: (1, Some(2)),
         order: Order::Anywhere,
         tail: None,
-        about: "kill sends the specified signal (default: SIGTERM) to the container's init process",
+        about: "send a signal (default: SIGTERM) to the first process of a container",
         more: "The signal is a number or a name: 15, TERM, SIGTERM, RTMIN+3. Without a signal, kill sends the stop signal of the\n\
-               image (the annotation org.opencontainers.image.stopSignal), or SIGTERM. --wait waits for the end of the container,\n\
-               and sends SIGKILL if it does not come in time.",
+               image (the annotation org.opencontainers.image.stopSignal), or SIGTERM. --wait waits until the container has\n\
+               ended. If it has not ended after the given time, kill sends SIGKILL.",
         examples: &[
             ("coracle kill box", "send its stop signal, mostly SIGTERM"),
-            ("coracle kill --wait 10s box", "the same, and SIGKILL after ten seconds"),
+            ("coracle kill --wait 10s box", "the same; after ten seconds send SIGKILL"),
         ],
         definition: Kill::command,
         understand: |found| Kill::from_arg_matches(found).map(Command::Kill),
@@ -196,8 +199,8 @@ pub const VERBS: &[Verb] = &[
         words: NONE,
         order: Order::Anywhere,
         tail: None,
-        about: "lists containers started by coracle with the given root",
-        more: "Leaves out a container that it cannot read, with a message on standard error.",
+        about: "list the containers below --root",
+        more: "If list cannot read a container, it prints a message on standard error and leaves this container out.",
         examples: &[
             ("coracle list", "list all containers"),
             ("coracle list --format wide", "the same, with processes, memory, CPU time and addresses"),
@@ -213,11 +216,11 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "add mounts to a running container, or remove them",
         more: "The file is an array of mounts, as in config.json. add accepts bind mounts and tmpfs, at paths that exist in the\n\
-               container. If one mount fails, it adds none. remove unmounts only mounts that add has made; it uses only their\n\
-               destinations.",
+               container. If one mount fails, it adds none. remove unmounts only mounts that add has made. It reads only the\n\
+               destinations in the file.",
         examples: &[
             ("coracle mounts add box mounts.json", "add the mounts in this file to the container"),
-            ("coracle mounts remove box mounts.json", "remove them again"),
+            ("coracle mounts remove box mounts.json", "remove these mounts again"),
         ],
         definition: MountsArgs::command,
         understand: |found| MountsArgs::from_arg_matches(found).map(Command::Mounts),
@@ -228,7 +231,7 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         tail: None,
-        about: "pause suspends all processes inside the container",
+        about: "suspend all processes of a container",
         more: "The command resume continues them.",
         examples: &[("coracle pause box", "suspend the container")],
         definition: Only::command,
@@ -240,7 +243,7 @@ pub const VERBS: &[Verb] = &[
         words: (1, None),
         order: Order::First,
         tail: None,
-        about: "ps displays the processes running inside a container",
+        about: "list the processes of a container",
         more: "Runs ps(1), by default ps -ef, and prints only the lines of the container's processes.",
         examples: &[
             ("coracle ps box", "list its processes"),
@@ -256,8 +259,8 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "restore a container from a previous checkpoint",
-        more: "Makes a container from a bundle and the image files of a checkpoint, with criu(8). Its processes continue where they were.\n\
-               Without --detach, waits for the first process and exits with its status.",
+        more: "Makes a container from a bundle and the image files of a checkpoint, with criu(8). Its processes continue where the\n\
+               checkpoint stopped them. Without --detach, waits for the first process and exits with its status.",
         examples: &[("coracle restore --bundle bundle --image-path /var/tmp/box box", "make the container again")],
         definition: Restore::command,
         understand: |found| Restore::from_arg_matches(found).map(|args| Command::Restore(Box::new(args))),
@@ -268,7 +271,7 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         tail: None,
-        about: "resumes all processes that have been previously paused",
+        about: "continue all processes of a paused container",
         more: "",
         examples: &[("coracle resume box", "continue a paused container")],
         definition: Only::command,
@@ -282,8 +285,8 @@ pub const VERBS: &[Verb] = &[
         tail: Some("--"),
         about: "create and run a container",
         more: "Creates the container and starts its program. Without --detach, waits for the program and exits with its status.\n\
-               The argument may also be the path of a bundle (bundle/ or ./bundle). Then coracle chooses the id, and prints it with\n\
-               --detach. A name without a slash is an id wherever runc would accept it as one.\n\
+               The argument may also be the path of a bundle (bundle/ or ./bundle). Then coracle chooses the id, and prints it if\n\
+               --detach is given. A name without a slash is an id wherever runc would accept it as an id.\n\
                The words after -- are a command that replaces process.args.",
         examples: &[
             ("coracle run bundle/", "run a bundle; coracle chooses the id"),
@@ -299,7 +302,7 @@ pub const VERBS: &[Verb] = &[
         words: NONE,
         order: Order::Anywhere,
         tail: Some("--args"),
-        about: "create a new specification file",
+        about: "write a config.json",
         more: "Writes an example config.json: a shell in a read-only root filesystem, which must be in rootfs/.\n\
                All words after --args are the command. --from takes command, environment, user, directory and stop signal from\n\
                an image (skopeo copy docker://IMAGE oci:LAYOUT:REF). It does not unpack the image: use umoci unpack.",
@@ -316,9 +319,9 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         tail: None,
-        about: "executes the user defined process in a created container",
+        about: "start the program of a created container",
         more: "",
-        examples: &[("coracle start box", "start the program of a created container")],
+        examples: &[("coracle start box", "start the program of the container box")],
         definition: Only::command,
         understand: |found| Only::from_arg_matches(found).map(Command::Start),
     },
@@ -328,7 +331,7 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         tail: None,
-        about: "output the state of a container",
+        about: "print the state of a container",
         more: "Prints one JSON object, as the runtime specification defines it.",
         examples: &[("coracle state box", "print its state, as JSON")],
         definition: Only::command,
@@ -340,8 +343,8 @@ pub const VERBS: &[Verb] = &[
         words: (0, None),
         order: Order::Anywhere,
         tail: None,
-        about: "show what containers use, and update it every two seconds",
-        more: "Shows CPU, memory, processes, network and block devices, in one line for each container, or for each named one. The\n\
+        about: "show what containers use, and update the table every two seconds",
+        more: "Shows CPU, memory, processes, network and block devices. Each container, or each named one, has one line. The\n\
                keys c, m, p and i sort by CPU, memory, processes and id; q ends it. --once prints one table, for scripts.",
         examples: &[
             ("coracle top", "show all containers"),
@@ -356,7 +359,7 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         tail: None,
-        about: "update container resource constraints",
+        about: "change the limits of a container",
         more: "Changes only the limits that the command names. --resources reads a resources object, as in config.json. Device rules\n\
                in it replace the old ones. If one limit cannot be set, no limit changes.",
         examples: &[("coracle update --memory 512M --pids-limit 100 box", "change two limits")],

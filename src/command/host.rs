@@ -67,11 +67,11 @@ fn text(found: &[Finding]) -> String {
     let count = |fitness| found.iter().filter(|finding| finding.fitness == fitness).count();
     let (missing, without) = (count(Fitness::Missing), count(Fitness::Without));
     text.push_str(&match is_fit(found) {
-        true if without == 0 => "This machine is fit for containers.\n".to_owned(),
+        true if without == 0 => "This machine can run containers.\n".to_owned(),
         true => {
-            format!("This machine is fit for containers. Some need one of the {without} missing features.\n")
+            format!("This machine can run containers. Some need one of the {without} missing features.\n")
         }
-        false => format!("No container can be made here: {missing} missing.\n"),
+        false => format!("This user cannot make a container here: {missing} missing.\n"),
     });
     text
 }
@@ -87,9 +87,8 @@ mod tests {
     #[test]
     fn each_finding_is_a_line_with_what_to_do() {
         let found = [finding(Fitness::Good, "", ""), finding(Fitness::Missing, "y", "do z")];
-        let expected =
-            "kernel:\n  ok       x\n  missing  x: y\n           -> do z\nNo container can be made here: 1 missing.\n";
+        let expected = "kernel:\n  ok       x\n  missing  x: y\n           -> do z\nThis user cannot make a container here: 1 missing.\n";
         assert_eq!(text(&found), expected);
-        assert!(text(&found[..1]).ends_with("This machine is fit for containers.\n"));
+        assert!(text(&found[..1]).ends_with("This machine can run containers.\n"));
     }
 }

@@ -27,7 +27,7 @@ pub fn config(named: &str) -> Result<Value> {
         }
         descriptor = of_platform(&manifest).with_context(|| format!("--from {named}"))?.clone();
     }
-    bail!("--from {named}: an index leads to another one, again and again")
+    bail!("--from {named}: the indexes refer to each other without end")
 }
 
 /// A directory with a colon in its name is one; else the last colon begins the name.

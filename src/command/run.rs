@@ -81,7 +81,7 @@ fn named(session: &Session<'_>, args: &Run) -> Result<(Word, String, Bundle)> {
     if word == Word::IdOfABundle {
         session
             .log
-            .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
+            .warning(&format!("{id} is the id, and the bundle is the current directory; ./{id} runs the bundle {id}"));
     }
     let no_bundle = || no_bundle(&id).filter(|_| making.bundle.is_none());
     check_id(&id).map_err(|error| no_bundle().unwrap_or_else(|| error.into()))?;
@@ -164,13 +164,13 @@ fn no_bundle(word: &str) -> Option<anyhow::Error> {
     let path = Path::new(word);
     if word.contains('/') && !path.exists() {
         let missing = words(Errno::NOENT);
-        return Some(anyhow!("{word}: {missing}: run the directory of a bundle (an id has no /)"));
+        return Some(anyhow!("{word}: {missing}: name the directory of a bundle (an id has no /)"));
     }
     let above = path.parent().filter(|above| path.is_file() && !above.as_os_str().is_empty())?;
     Some(if path.ends_with("config.json") {
         anyhow!("{word} is the config of a bundle: run {}/", above.display())
     } else {
-        anyhow!("{word} is a file: run the directory of a bundle, or give another config with --config")
+        anyhow!("{word} is a file: name the directory of a bundle, or another config with --config")
     })
 }
 
@@ -185,7 +185,7 @@ fn near_bundle(word: &Word, id: &str, making: &Making) -> Option<String> {
     let near = names.map(|name| (libcontainer::config::distance(&name, id), name)).filter(|(far, _)| *far <= 2).min();
     Some(match near {
         Some((_, name)) => format!("did you mean the bundle {name}/?"),
-        None => "run the directory of a bundle (coracle run bundle/), or name it by --bundle".to_owned(),
+        None => "name the directory of a bundle (coracle run bundle/), or use --bundle".to_owned(),
     })
 }
 

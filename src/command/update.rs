@@ -40,7 +40,7 @@ fn asked<'a>(session: &Session<'_>, args: &cli::Update) -> Result<(Update<'a>, S
             [("--kernel-memory", &args.kernel_memory), ("--kernel-memory-tcp", &args.kernel_memory_tcp)]
         {
             if value.is_some() {
-                session.log.warning(&format!("{flag} is ignored: the kernel has given it up"));
+                session.log.warning(&format!("{flag} is ignored: the kernel no longer has this limit"));
             }
         }
         return Ok((
@@ -54,7 +54,7 @@ fn asked<'a>(session: &Session<'_>, args: &cli::Update) -> Result<(Update<'a>, S
         wait::contents(path).with_context(|| format!("--resources: {}", path.display()))?
     };
     if let Some(flag) = flags.first() {
-        session.log.warning(&format!("{} is ignored: --resources says it all", flag.name));
+        session.log.warning(&format!("{} is ignored: --resources replaces it", flag.name));
     }
     let read = Update::read(&text).map_err(|error| match error.kind() {
         libcontainer::Kind::Config(faults) => Source::Object.as_error(faults),

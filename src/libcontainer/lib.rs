@@ -1,9 +1,9 @@
 //! An OCI container from its bundle to its cgroup. `config` parses config.json, and `host` reads the facts about the
-//! machine. `plan` makes a list of steps from both. `launch` carries them out, and `init` becomes the container.
+//! machine. `plan` makes a list of steps from both. `launch` makes the container with them, and `init` performs them in its first process.
 //! `container` has the files on disk, and `cgroup` the cgroup. Only `sys` has unsafe code.
 //!
-//! The library never prints. It never changes the current directory, umask or environment of its caller. An error names
-//! the property of config.json that it is about, if there is one.
+//! The library never prints. It never changes the current directory, umask or environment of its caller. If an error comes
+//! from a property of config.json, it names this property.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 

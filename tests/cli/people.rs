@@ -241,7 +241,7 @@ fn errors_of_system_calls_have_libcs_words_and_a_name() {
 fn a_directory_that_does_not_exist_is_named() {
     let place = Place::new();
     let said = fails(&place.call("run bundl/"), 1);
-    assert!(said.contains("bundl/: no such file or directory (ENOENT): run the directory of a bundle"), "{said}");
+    assert!(said.contains("bundl/: no such file or directory (ENOENT): name the directory of a bundle"), "{said}");
     assert!(fails(&line("--root /dev/null list"), 1).contains("--root /dev/null: not a directory (ENOTDIR)"));
     assert!(fails(&line("--root /dev/null/x state a"), 1).contains("--root /dev/null/x: not a directory (ENOTDIR)"));
     fs::create_dir(place.path("b")).unwrap();

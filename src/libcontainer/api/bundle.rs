@@ -145,7 +145,7 @@ impl Bundle {
         Ok(faults.into_result(warnings)?)
     }
 
-    /// The steps of `create` for it. The warnings are those of `check` and of `remarks`.
+    /// The steps of `create` for this bundle. The warnings are those of `check` and of `remarks`.
     ///
     /// # Errors
     /// Those of `check`.
@@ -178,7 +178,7 @@ impl Bundle {
     /// on the targets of links on this host.
     ///
     /// # Errors
-    /// The mistakes in config.json: no container is made from it, and what it hides could have a score.
+    /// The mistakes in config.json: no container can be made from it, and its score would be incomplete.
     pub fn exposure(&self) -> Result<Exposure> {
         let flags = self.flags("checked");
         let mut host = self.host_to_read(&flags)?;
@@ -189,7 +189,7 @@ impl Bundle {
         Ok(exposure(&self.config.spec, &self.directory, &followed))
     }
 
-    /// Warnings about names that are almost right, and about ignored properties. They also exist for a config with
+    /// Warnings about misspelled names and about ignored properties. They also exist for a config with
     /// mistakes.
     pub fn remarks(&self) -> impl Iterator<Item = Warning> {
         near_misses(&self.text).into_iter().chain(self.config.remarks())

@@ -30,13 +30,13 @@ impl Container {
     /// Starts the program of a container that waits for it.
     ///
     /// # Errors
-    /// The container does not wait; or its startContainer hooks, its program or its poststart hooks fail.
+    /// The container does not wait for `start`; or its startContainer hooks, its program or its poststart hooks fail.
     pub fn start(&mut self) -> Result<Began> {
         start::start(self)
     }
 
-    /// Sends a signal to its init. If the container has no pid namespace of its own, SIGKILL is sent to all its
-    /// processes. On version 1, a process in only some of its cgroups is not its own (`Cgroup::kill_own`).
+    /// Sends a signal to the container's init. If the container has no pid namespace of its own, all its
+    /// processes get SIGKILL. On version 1, a process in only some of its cgroups is not its own (`Cgroup::kill_own`).
     ///
     /// # Errors
     /// The container has stopped, and `force` says that this is an error; or the kernel's error.
@@ -81,11 +81,11 @@ impl Container {
         Ok(())
     }
 
-    /// Sends a signal that asks it to end, waits, and sends SIGKILL after `time`. When it returns, the container has
+    /// Sends a signal that asks the container to end, waits, and sends SIGKILL after `time`. When it returns, the container has
     /// stopped.
     ///
     /// # Errors
-    /// Those of `kill`; a signal asked the caller to end; it does not end by SIGKILL within ten seconds.
+    /// Those of `kill`; the caller got a signal that asks it to end; SIGKILL does not end the container within ten seconds.
     pub fn stop(&self, signal: i32, stopped: Stopped, time: Duration) -> Result<()> {
         let process = match self.process() {
             Ok(process) => Some(process),

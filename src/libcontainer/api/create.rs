@@ -14,8 +14,8 @@ use crate::launch::start::LateHooks;
 use crate::launch::{Child, notify, pidfile};
 use crate::plan::{Flags, RootChange, Start, Terminal};
 
-/// Settings of a new container. `create` makes one that waits for `start`. `run` makes one with a program that begins
-/// at once.
+/// Settings of a new container. `create` makes one that waits for `start`. `run` makes one and starts its program at
+/// once.
 ///
 /// The calling process does not change, and it may have many threads. Only the calling thread works.
 ///
@@ -73,7 +73,7 @@ impl<'a> Create<'a> {
         self
     }
 
-    /// Makes it. Its first process waits for `Container::start`.
+    /// Makes the container. Its first process waits for `Container::start`.
     ///
     /// # Errors
     /// `Exists`, `Config` with all mistakes, `Step`, `Hook`, `OutOfMemory`, `Systemd`, `Interrupted`, or another kind
@@ -82,7 +82,7 @@ impl<'a> Create<'a> {
         self.make(Start::OnFifo).map(|(container, child, _)| (container, Process(child)))
     }
 
-    /// Makes it and starts its program.
+    /// Makes the container and starts its program.
     ///
     /// # Errors
     /// Those of `create` and of `Container::start`. Nothing remains.
@@ -100,7 +100,7 @@ impl<'a> Create<'a> {
         }
     }
 
-    /// Makes it, with the hooks that run as soon as its program has begun.
+    /// Makes the container, and runs the hooks as soon as its program has begun.
     fn make(self, start: Start) -> Result<(Container, Child, LateHooks)> {
         let Create { root, bundle, mut flags, mut settings, creator } = self;
         check_id(&flags.id)?;

@@ -28,7 +28,7 @@ use crate::status::Status;
 #[doc(hidden)]
 pub const NOT_STARTED: &str = "unable to start container process";
 
-/// Whether a process may be started in a paused container. It waits until the container is resumed.
+/// Whether a process may be started in a paused container. The process waits until the container is resumed.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
@@ -46,7 +46,7 @@ pub enum Paused {
     Allowed,
 }
 
-/// Settings of another process in a container. `spawn` makes it.
+/// Settings of another process in a container. `spawn` makes the process.
 ///
 /// The calling process does not change, and it may have many threads.
 ///
@@ -70,13 +70,13 @@ pub struct Exec<'a> {
 }
 
 impl Container {
-    /// A program in it. It runs like the container's own process, except for the arguments and the settings of this
+    /// A program in the container. It runs like the container's own process, except for the arguments and the settings of this
     /// builder.
     pub fn exec<S: AsRef<str>>(&self, args: &[S]) -> Exec<'_> {
         Exec::new(self, Object::of_args(args))
     }
 
-    /// A program in it, by a process object. If the object sets `terminal`, the process needs a console. Otherwise it must have
+    /// A process in the container, with the settings of a process object. If the object sets `terminal`, the process needs a console. Otherwise it must have
     /// none. It has the security labels of the container's own process, unless the object has others.
     pub fn exec_process<'a>(&'a self, object: &'a ProcessObject) -> Exec<'a> {
         Exec::new(self, Object::of_whole(object))
@@ -97,14 +97,14 @@ impl<'a> Exec<'a> {
         self
     }
 
-    /// The cgroups below the container's own in which it starts: `PATH` or, on version 1,
+    /// The cgroups below the container's own in which the process starts: `PATH` or, on version 1,
     /// `CONTROLLER[,CONTROLLER...]:PATH` for each hierarchy.
     pub fn sub_cgroups(mut self, paths: &'a [String]) -> Self {
         self.sub_cgroups = paths;
         self
     }
 
-    /// Makes it. Returns when its program has begun.
+    /// Makes the process. Returns when its program has begun.
     ///
     /// # Errors
     /// `State` if the container has stopped or is paused; `Config` with all mistakes of a process object; `Step`,
@@ -178,8 +178,8 @@ impl Exec<'_> {
         self
     }
 
-    /// Adds a capability to the bounding, effective and permitted sets. It is added to the ambient set only if the
-    /// inheritable set has it, and never to the inheritable set (CVE-2022-29162).
+    /// Adds a capability to the bounding, effective and permitted sets. The ambient set gets it only if the
+    /// inheritable set has it. The inheritable set never gets it (CVE-2022-29162).
     ///
     /// # Errors
     /// The name is unknown.
@@ -188,7 +188,7 @@ impl Exec<'_> {
         Ok(self)
     }
 
-    /// No execve(2) gives it more privileges (PR_SET_NO_NEW_PRIVS(2const)).
+    /// No execve(2) gives the process more privileges (PR_SET_NO_NEW_PRIVS(2const)).
     pub fn no_new_privileges(mut self) -> Self {
         self.object.no_new_privileges = true;
         self

@@ -84,7 +84,7 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
     let at = At::new("linux.resources");
     let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
     if let Some(limit) = memory.filter(|limit| (1..LITTLE_MEMORY).contains(limit)) {
-        let said = format!("{limit} bytes are too few for a program to begin: it is in bytes");
+        let said = format!("{limit} bytes are too few to start a program: the unit is bytes");
         warn(notes, at.key("memory").key("limit"), said);
     }
     let cpu = resources.cpu().as_ref();

@@ -7,8 +7,8 @@ use crate::error::{Context, Result, error};
 use crate::launch::Child;
 use crate::sys::signals;
 
-/// A process in a container. It is our child. If this value is dropped, the process lives on, and the caller must still
-/// wait for it, as for any other child: by its pid, or by a duplicate of its pidfd.
+/// A process in a container. It is a child of the calling process. If this value is dropped, the process continues, and the
+/// caller must still wait for it, as for any other child: by its pid, or by a duplicate of its pidfd.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
@@ -22,12 +22,12 @@ use crate::sys::signals;
 pub struct Process(pub(super) Child);
 
 impl Process {
-    /// Its pid in our pid namespace.
+    /// The pid in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
         self.0.pid
     }
 
-    /// Readable when it has ended (pidfd_open(2)).
+    /// The pidfd. It is readable when the process has ended (pidfd_open(2)).
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.0.pidfd.as_fd()
     }
@@ -40,23 +40,23 @@ impl Process {
         self.0.pidfd.try_clone().context("duplicate a pidfd")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Errors
-    /// It has ended, or those of pidfd_send_signal(2).
+    /// The process has ended, or those of pidfd_send_signal(2).
     pub fn kill(&self, signal: i32) -> Result<()> {
         signals::send(self.pidfd(), signal).with_context(|| format!("signal {signal}"))
     }
 
-    /// Waits for its end. This works only once.
+    /// Waits for the end of the process. This works only once.
     ///
     /// # Errors
-    /// It was already reaped, or the caller ignores SIGCHLD.
+    /// The process was already reaped, or the caller ignores SIGCHLD.
     pub fn wait(self) -> Result<ExitStatus> {
-        self.0.status().ok_or_else(|| error!("process {}: somebody else has waited for it", self.0.pid))
+        self.0.status().ok_or_else(|| error!("process {}: another wait(2) of this program has reaped it", self.0.pid))
     }
 
-    /// Its exit status. None while it runs.
+    /// The exit status. None while the process runs.
     ///
     /// # Errors
     /// Those of `wait`.

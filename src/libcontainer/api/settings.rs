@@ -20,7 +20,7 @@ use crate::sys::fds::is_handed_down;
 pub(super) struct Settings<'a> {
     pub(super) streams: Streams,
     pub(super) console: Option<Console>,
-    /// How many of our descriptors, from 3 up, the process gets with the same numbers (sd_listen_fds(3)).
+    /// How many of the caller's descriptors, from 3 up, the process gets with the same numbers (sd_listen_fds(3)).
     pub(super) listen_fds: u32,
     pub(super) preserve_fds: u32,
     pub(super) death_signal: Option<i32>,
@@ -63,19 +63,19 @@ impl Settings<'_> {
 /// The methods that all three have.
 macro_rules! settings_of_all {
     () => {
-        /// Its standard input. Default: ours.
+        /// Its standard input. Default: that of the caller.
         pub fn stdin(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
             self.settings.streams.standard[0] = Some(fd.into());
             self
         }
 
-        /// Its standard output. Default: ours.
+        /// Its standard output. Default: that of the caller.
         pub fn stdout(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
             self.settings.streams.standard[1] = Some(fd.into());
             self
         }
 
-        /// Its standard error. Default: ours.
+        /// Its standard error. Default: that of the caller.
         pub fn stderr(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
             self.settings.streams.standard[2] = Some(fd.into());
             self
@@ -87,7 +87,7 @@ macro_rules! settings_of_all {
             self
         }
 
-        /// The file for its pid. A relative path is below our current directory.
+        /// The file for its pid. A relative path begins at the caller's current directory.
         pub fn pid_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.settings.pid_file = Some(path.into());
             self
@@ -104,7 +104,7 @@ macro_rules! settings_of_all {
 /// The methods that only `Create` and `RestoreFrom` have: their container does not exist yet.
 macro_rules! settings_of_a_container {
     () => {
-        /// Whether it gets cgroups of its own, and whether systemd makes them.
+        /// Whether the container gets its own cgroups, and whether systemd makes them.
         pub fn cgroup(mut self, cgroup: crate::plan::CgroupUse) -> Self {
             self.flags.cgroup = cgroup;
             self
@@ -116,7 +116,7 @@ macro_rules! settings_of_a_container {
             self
         }
 
-        /// Whether it is an error if we may not make a cgroup.
+        /// Whether it is an error if the caller may not make a cgroup.
         pub fn rootless(mut self, rootless: crate::plan::Rootless) -> Self {
             self.flags.rootless = rootless;
             self
@@ -140,7 +140,7 @@ macro_rules! settings_of_a_program {
             self
         }
 
-        /// Its descriptors from 3 up are this many of ours, with the same numbers. Each must be open, without
+        /// The process gets this number of the caller's descriptors, from 3 up, with the same numbers. Each must be open, without
         /// close-on-exec.
         pub fn preserve_fds(mut self, count: u32) -> Self {
             self.settings.preserve_fds = count;
@@ -159,7 +159,7 @@ macro_rules! settings_of_a_program {
             self
         }
 
-        /// How the calling program's file is protected.
+        /// Who protects the file of the calling program, and how.
         pub fn protection(mut self, protection: crate::api::Protection) -> Self {
             self.settings.protection = protection;
             self

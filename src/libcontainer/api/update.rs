@@ -129,7 +129,7 @@ impl<'a> Update<'a> {
 }
 
 impl Container {
-    /// Changes its limits. Returns warnings about what is left out. After a failure, the limits are as before.
+    /// Changes its limits. Returns warnings about limits that it leaves out. After a failure, the limits are as before.
     ///
     /// # Errors
     /// `State` if it has stopped; `Config`; or the property, the file, and the kernel's error.
@@ -159,8 +159,10 @@ impl Container {
         let changed = cgroup
             .change(LimitChange { writes: &writes, kept: &kept, devices: devices.as_ref() })
             .map_err(|error| undone(error, group_back()))?;
-        let not_written =
-            |error: &Error| Warning { at: At::new("linux.resources"), said: format!("not as it was: {error}") };
+        let not_written = |error: &Error| Warning {
+            at: At::new("linux.resources"),
+            said: format!("the earlier value could not be restored: {error}"),
+        };
         warnings.extend(changed.warnings.iter().map(not_written));
         self.note_limits(requested, resources);
         self.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?;

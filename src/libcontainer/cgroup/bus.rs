@@ -141,7 +141,7 @@ impl Bus {
                 match line.split(' ').next() {
                     Some("DATA") => heard.clear(),
                     Some("OK") => break,
-                    _ => bail!(Kind::Systemd => "systemd refuses us: {line}"),
+                    _ => bail!(Kind::Systemd => "systemd refuses the connection: {line}"),
                 }
             } else if heard.len() > 4096 {
                 bail!(Kind::Systemd => "systemd does not speak D-Bus");
@@ -218,7 +218,7 @@ impl Bus {
         let mut fixed = [0u8; FIXED];
         self.receive(&mut fixed)?;
         if fixed[0] != b'l' {
-            bail!(Kind::Systemd => "systemd speaks in an order of bytes that we do not");
+            bail!(Kind::Systemd => "a message of systemd has an unsupported byte order");
         }
         let number = |n: usize| u32::from_le_bytes([fixed[n], fixed[n + 1], fixed[n + 2], fixed[n + 3]]) as usize;
         let (body, fields) = (number(4), number(12).next_multiple_of(8));
@@ -272,7 +272,7 @@ impl Bus {
                 bail!(Kind::Systemd => "systemd does not answer in time");
             }
             match self.stream.read(buffer) {
-                Ok(0) => bail!(Kind::Systemd => "systemd has hung up"),
+                Ok(0) => bail!(Kind::Systemd => "systemd has closed the connection"),
                 Ok(read) => buffer = &mut buffer[read..],
                 Err(error) if is_pause(&error) => {}
                 Err(error) => return Err(error).context("read from systemd"),
@@ -432,7 +432,7 @@ mod tests {
         let time = Duration::from_secs(10);
         let (_directory, path) = mute(b"REJECTED EXTERNAL\r\n");
         let said = Bus::connect(&[path], time).unwrap_err().to_string();
-        assert!(said.contains("refuses us: REJECTED EXTERNAL"), "{said}");
+        assert!(said.contains("refuses the connection: REJECTED EXTERNAL"), "{said}");
         let gone = [Socket::Own("/nowhere/a".into()), Socket::Daemon("/nowhere/b".into())];
         let said = Bus::connect(&gone, time).unwrap_err().to_string();
         assert!(said.contains("connect to /nowhere/a: ") && said.contains("; connect to /nowhere/b: "), "{said}");

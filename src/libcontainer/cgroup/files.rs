@@ -167,7 +167,7 @@ pub fn undone(error: Error, undone: Result<()>) -> Error {
     match undone {
         Ok(()) => error,
         Err(more) => {
-            let text = format!("{error}; and not all is as it was: {more}");
+            let text = format!("{error}; and the earlier values could not be restored: {more}");
             error.reworded(text)
         }
     }

@@ -112,7 +112,11 @@ pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d Pa
         if let Some(Err(first)) = tried.next()
             && !tried.any(|entered| entered.is_ok())
         {
-            bail!("we (process {own}) are in {}, and cannot leave it: {}", directory.display(), in_words(&first));
+            bail!(
+                "the runtime (process {own}) is in {}, and cannot leave it: {}",
+                directory.display(),
+                in_words(&first)
+            );
         }
     }
     all_well(seen.failed)

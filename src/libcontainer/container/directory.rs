@@ -398,7 +398,7 @@ pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
         ),
     };
     if !owner {
-        bail!("{} belongs to the user {}, and must be ours ({own})", path.display(), stat.st_uid);
+        bail!("{} belongs to uid {}, and must belong to uid {own}", path.display(), stat.st_uid);
     }
     if writable {
         bail!("{} can be written by others (mode {:o})", path.display(), stat.st_mode & 0o7777);

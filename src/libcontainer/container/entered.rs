@@ -70,7 +70,7 @@ impl Container {
 
 fn left(name: &str) -> crate::error::Error {
     error!(
-        "the container's first process has left the {name} namespace that it was given, for one of another user namespace: \
+        "the container's first process is in another {name} namespace than at create, which belongs to another user namespace: \
          a process without rights may have made it"
     )
 }

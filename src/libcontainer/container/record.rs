@@ -317,7 +317,7 @@ impl Record {
         }
         match self.seal() {
             Some(seal) if seal != self.sealed().map_err(|error| error.to_string())? => {
-                Err("the sum over its process, cgroup and mounts is wrong".to_owned())
+                Err("the checksum of its process, cgroup and mounts is wrong".to_owned())
             }
             _ => Ok(()),
         }

@@ -85,9 +85,8 @@ impl Root {
             Err(Unread::Absent) => error!("container {id:?}: state.json is missing"),
             Err(damaged) => damaged.error(id),
         };
-        let unknown = |said: &str| {
-            error!("{why:#}; {said}: it is not known what must be undone, so {} is kept", lock.path().display())
-        };
+        let unknown =
+            |said: &str| error!("{why:#}; {said}: what must be undone is unknown, so {} stays", lock.path().display());
         let note = match lock.read(NOTE) {
             Ok(text) => Note::decode(&text).ok_or_else(|| unknown("its note (the file `undo`) is damaged"))?,
             Err(Unread::Absent) => match older_note(&lock)? {

@@ -47,7 +47,7 @@ impl Reserved {
             Ok(Attempt::Locked(lock)) => lock,
             // The process that holds it, or has removed it, may have made room for another creator: the directory at
             // the path is not ours.
-            Ok(Attempt::Gone) => bail!("container {id:?} was deleted while it was made"),
+            Ok(Attempt::Gone) => bail!("container {id:?} was deleted during its create"),
             Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
             Err(error) => {
                 // It cannot be locked. Remove it, even if it cannot be opened, so that no empty directory stays.
@@ -181,7 +181,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::open(directory.path().join("r")).unwrap();
         let gone = Reserved::locked(&root.path().join("x"), "x").unwrap_err().to_string();
-        assert!(gone.contains("was deleted while it was made"), "{gone}");
+        assert!(gone.contains("was deleted during its create"), "{gone}");
         let create = || match root.reserve("x") {
             Ok(mut reserved) => reserved.take_note(|note| note.init = Some(note.creator)).unwrap(),
             Err(error) => {

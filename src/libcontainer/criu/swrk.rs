@@ -161,7 +161,7 @@ impl Criu {
             keep_open: Some(true),
             ..CriuReq::default()
         })?;
-        let version = answer.version.ok_or_else(|| error!("criu does not tell its version: it is older than 3.0"))?;
+        let version = answer.version.ok_or_else(|| error!("criu does not report its version: it is older than 3.0"))?;
         criu.version = CriuVersion::of(&version);
         criu.version.must_have(CriuFeature::Anything)?;
         Ok(criu)

@@ -26,7 +26,7 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
             );
             return;
         }
-        let all = "reaches all of the kernel: a hole in any system call is a way out";
+        let all = "can make every system call: a vulnerability in any of them lets it escape";
         found.add(at, unfiltered(facts), "is not set", all, "use the default profile of an engine");
         return;
     };
@@ -41,12 +41,12 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
         let (said, gain) = if allowed.len() == CALLS.len() {
             (
                 "denies none of the dangerous calls".to_owned(),
-                "reaches all of the kernel: a hole in any system call is a way out",
+                "can make every system call: a vulnerability in any of them lets it escape",
             )
         } else {
             (
                 format!("allows {} of {} dangerous calls: {}", names.len(), CALLS.len(), names.join(", ")),
-                "reaches kernel code with many holes",
+                "reaches kernel code that has had many vulnerabilities",
             )
         };
         found.add(at, weight.min(unfiltered(facts) - 1), said, gain, "use the default profile of an engine");

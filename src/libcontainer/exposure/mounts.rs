@@ -40,7 +40,7 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
         found.add(At::new("linux.rootfsPropagation"), weight, "is shared", gain, "use rslave or private");
     }
     if facts.spec.root().as_ref().is_some_and(|root| !root.readonly().unwrap_or(false)) {
-        let gain = "changes programs of the container, and stays there";
+        let gain = "changes programs of the container, and the change stays";
         found.add(
             At::new("root.readonly"),
             2,

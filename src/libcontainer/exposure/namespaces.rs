@@ -26,7 +26,7 @@ const KINDS: [(LinuxNamespaceType, &str, u8, &str); 6] = [
         "reaches services on localhost and abstract sockets of the host (CVE-2020-15257)",
     ),
     (LinuxNamespaceType::Ipc, "ipc", 12, "reads the shared memory and the semaphores of the host"),
-    (LinuxNamespaceType::Cgroup, "cgroup", 3, "sees where the container is on the host"),
+    (LinuxNamespaceType::Cgroup, "cgroup", 3, "sees the paths of its cgroups on the host"),
     (LinuxNamespaceType::Uts, "uts", 2, "sees the name of the host, and with CAP_SYS_ADMIN changes it"),
 ];
 
@@ -69,7 +69,7 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
         found.add(At::new("linux.uidMappings"), 12, "host id 0 is mapped", gain, change);
     }
     if !user && !facts.mapped {
-        let gain = "if a check in the kernel is missing, rights in the container are rights on the host";
+        let gain = "if the kernel lacks a check, rights in the container are rights on the host";
         let weight = if facts.capabilities == 0 && !facts.root { 3 } else { 10 };
         let change = "add {\"type\": \"user\"} and map ids, as engines do rootless or with userns";
         found.add(at, weight, "there is no user namespace", gain, change);

@@ -46,7 +46,7 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
         found.add(
             at.key("capabilities"),
             weight,
-            format!("{name} is beyond the usual set{}", only(number)),
+            format!("{name} is not in the usual set{}", only(number)),
             gain,
             change,
         );
@@ -82,8 +82,7 @@ fn confinement(facts: &ConfigFacts<'_>, process: &Process, found: &mut Findings)
         let gain = "is not confined by SELinux";
         found.add(at.key("selinuxLabel"), facts.weighed(15), "a type without rules", gain, "use container_t");
     } else if profile.is_none() && label.is_none() {
-        let gain =
-            "only the other barriers hold: no AppArmor profile or SELinux label stops a write to /proc or a mount";
+        let gain = "no AppArmor profile or SELinux label stops a write to /proc or a mount";
         let change = "set apparmorProfile or selinuxLabel, where the host has such a module";
         found.add(at.key("apparmorProfile"), facts.weighed(5), "not set, and neither is selinuxLabel", gain, change);
     }

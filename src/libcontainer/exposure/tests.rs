@@ -76,7 +76,7 @@ fn the_words_are_those_that_their_users_expect() {
 fn the_worst_finding_is_the_one_that_the_flag_made() {
     for (name, place, what) in [
         ("docker-socket", "mounts[7].source", "/var/run/docker.sock obeys every client"),
-        ("docker-cap-sys-admin", "process.capabilities", "CAP_SYS_ADMIN is beyond the usual set"),
+        ("docker-cap-sys-admin", "process.capabilities", "CAP_SYS_ADMIN is not in the usual set"),
         ("docker-pid-host", "linux.namespaces", "the pid namespace is the host's"),
         ("docker-network-host", "linux.namespaces", "the network namespace is the host's"),
         ("runc-spec", "linux.seccomp", "is not set"),

@@ -312,7 +312,7 @@ fn reap(hook: BorrowedFd<'_>) -> Outcome<Option<rustix::process::WaitIdStatus>> 
         }
         retry(|| rustix::event::poll(&mut [], Some(&moment)))?;
     }
-    Err(Trouble::saying(Errno::TIMEDOUT, "a process that traces the hook keeps its end"))
+    Err(Trouble::saying(Errno::TIMEDOUT, "a process that traces the hook has not released its exit status"))
 }
 
 /// The calls of a hook's process before the hook begins. The index is the number in the shared page.

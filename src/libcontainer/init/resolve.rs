@@ -424,7 +424,7 @@ pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome
         Ok(tree) => prepared.replace(slot, &tree),
         // a locked mount must not be removed from the directory that it covers (mount_namespaces(7))
         Err(Errno::INVAL) if reach == Reach::One => {
-            Err(Trouble::saying(Errno::INVAL, "something is mounted below it, which only rbind may take along"))
+            Err(Trouble::saying(Errno::INVAL, "something is mounted below it, and only rbind includes that"))
         }
         Err(other) => Err(other.into()),
     }

@@ -145,7 +145,7 @@ impl Checkpoint {
     fn must_have_a_parent(&self) -> Result<()> {
         let Some(parent) = &self.parent else { return Ok(()) };
         if parent.components().next() == Some(Component::RootDir) {
-            bail!("Dump::parent must be relative: it is taken from Images::new");
+            bail!("Dump::parent must be a path relative to Images::new");
         }
         let whole = self.imaging.directory.join(parent);
         let there = fs::metadata(&whole).with_context(|| format!("invalid Dump::parent: {}", whole.display()))?;

@@ -208,7 +208,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
         Ok(()) => cgroup::undone(error, reserved.give_up()),
         Err(left) => {
             reserved.leave();
-            let text = format!("{error}; and not all of it is undone, which Force::Kill tries again: {left}");
+            let text = format!("{error}; and this could not be undone: {left} (Force::Kill tries it again)");
             error.reworded(text)
         }
     }

@@ -216,7 +216,7 @@ fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Res
 /// The status of a hook that has ended or was killed. If a process traces it, we may not be able to reap it.
 fn reap(hook: BorrowedFd<'_>) -> Result<ExitStatus> {
     let status = ending_within(hook, limits::KILLED_CHILD).and_then(exit_status);
-    status.ok_or_else(|| error!("it has ended, and a process that traces it keeps its end"))
+    status.ok_or_else(|| error!("it has ended, but a process that traces it has not released its exit status"))
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     }
     let Some(there) = all.iter().find(|there| there.id == mount.id) else {
         return if is_in_pid_1(mount) {
-            left(&mount.path, "it is in the mount namespace of pid 1, and we are in another one".to_owned())
+            left(&mount.path, "it is in the mount namespace of pid 1, and the runtime is in another one".to_owned())
         } else {
             Ok(Ok(()))
         };
@@ -104,7 +104,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     };
     let found = MountId::of(place.as_fd()).map_err(|errno| error!("statx {path}: {}", words(errno)))?;
     if found.id != mount.id {
-        return left(&there.path, format!("another one lies on {path}"));
+        return left(&there.path, format!("another mount covers {path}"));
     }
     if !is_the_same(found, MountId { id: mount.id, unique: mount.unique, file: mount.file }) {
         // The id belongs to another mount by now.
@@ -113,7 +113,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     if let Some(inside) = all.iter().find(|other| is_in(other, there.id, &all)) {
         return left(
             &there.path,
-            format!("{} is mounted in it, and not by the container's config", inside.path.display()),
+            format!("{} is mounted in it, and config.json does not have this mount", inside.path.display()),
         );
     }
     let fd = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;

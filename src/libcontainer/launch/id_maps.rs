@@ -78,7 +78,7 @@ impl IdMapFile<'_> {
         let why = match self.lines.iter().position(|line| !is_within(line, &own)) {
             Some(n) => {
                 let IdMap { host, size, .. } = self.lines[n];
-                format!("[{n}]: {host}:{size} is more than the ids that we have here ({})", shown(&own))
+                format!("[{n}]: {host}:{size} is more than the ids of the runtime's user namespace ({})", shown(&own))
             }
             None => String::new(),
         };

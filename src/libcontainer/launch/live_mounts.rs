@@ -177,7 +177,7 @@ fn attach_one(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64
     let here = root.mountinfo().with_context(|| format!("{at}: read mountinfo"))?;
     let id = crate::sys::mount::mount_id(target.as_fd(), c"").map_err(said)?;
     if mountinfo::peer_group_of(&here, id).is_some_and(|group| of_host.is_none_or(|all| all.contains(&group))) {
-        bail!("{at}: /{name}: the host shares the mount there, and would get this one");
+        bail!("{at}: /{name}: the host shares the mount there: the new mount would appear on the host");
     }
     let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&mount.tree, c"", &target, c"", both).map_err(said)

@@ -116,7 +116,7 @@ impl MovedDevices {
         let answer = self
             .outside
             .set(index, LinkFlags::empty(), &to)
-            .with_context(|| format!("move it, to be {:?}", device.inside));
+            .with_context(|| format!("move it, and name it {:?}", device.inside));
         // In a joined namespace, another process can give the device's name to another device at once. So we use the device's number,
         // which only the kernel's message has.
         let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
@@ -148,7 +148,7 @@ impl MovedDevices {
         let mut times = || -> Result<usize> {
             let read = self.from_container.read();
             let all = left.take().filter(|_| read.is_ok());
-            let mut all = all.ok_or_else(|| error!("the kernel's messages about the devices there are lost"))?;
+            let mut all = all.ok_or_else(|| error!("the kernel has dropped messages about the devices there"))?;
             all.extend(read?.into_iter().map(|left| left.index));
             let count = all.iter().filter(|index| **index == device.index).count();
             *left = Some(all);

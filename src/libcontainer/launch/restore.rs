@@ -421,7 +421,7 @@ fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
     if making.child.is_some() {
         return Ok(());
     }
-    let raw = Pid::from_raw(pid).ok_or_else(|| error!("criu tells no pid"))?;
+    let raw = Pid::from_raw(pid).ok_or_else(|| error!("criu has reported no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {errno}", errno = in_words(&errno)))?;
     making.child = Some(Child::new(pid, pidfd));

@@ -95,7 +95,7 @@ fn default_node(n: u32, (path, major, minor): (&CStr, u32, u32)) -> (DeviceNode,
 /// The warning for a path of default device `n` where the image has another file.
 pub(crate) fn kept(n: u32) -> Option<Warning> {
     let (path, ..) = DEFAULT.get(n as usize)?;
-    let said = format!("/{} is something else in the root: the default device is not made", path.to_string_lossy());
+    let said = format!("/{} is another file in the image: the default device is not made", path.to_string_lossy());
     Some(Warning { at: At::new("root.path"), said })
 }
 
@@ -176,7 +176,7 @@ fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Optio
     let mut owner = |name: &str, id: Option<u32>| {
         // For chown(2) this value means "unchanged", and root owns a new node.
         if id == Some(u32::MAX) {
-            notes.warn(&at.key(name), format!("{} is not an id: the device is that of 0", u32::MAX));
+            notes.warn(&at.key(name), format!("{} is not an id: the device belongs to id 0", u32::MAX));
         }
         id.filter(|id| *id != u32::MAX).unwrap_or(0)
     };

@@ -139,7 +139,7 @@ impl Plan {
                 _ => Vec::new(),
             },
             Request::NetDevices => {
-                let act = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
+                let act = |device: &NetDevice| format!("move {}, name it {}", device.name, device.inside);
                 let fields = |device: &NetDevice| json!({"name": device.name, "inside": device.inside});
                 self.net_devices.iter().map(|device| (act(device), fields(device), device.at.clone())).collect()
             }

@@ -58,7 +58,7 @@ fn source_is_not_opened(at: &str, what: &What, failure: &Failure, source: Option
 
 /// docs/kernel.md names these system calls.
 const MISSING: &str =
-    ": a call of Linux 5.12 is missing here: the kernel is older, or a seccomp profile around us hides it";
+    ": a call of Linux 5.12 is missing: the kernel is older, or a seccomp profile around the runtime hides it";
 
 /// The result of a step that runs under the filter.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +208,7 @@ fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
         }
         ("mqueue", Errno::PERM) => "the ipc namespace belongs to another user namespace",
         ("proc", Errno::PERM) => {
-            "the pid namespace belongs to another user namespace, or the /proc that we have here is covered in part"
+            "the pid namespace belongs to another user namespace, or this /proc is covered in part"
         }
         ("devpts" | "tmpfs", Errno::INVAL) if is_of_ids(&failure.said.text()) => {
             "the user namespace does not map this id (linux.uidMappings, linux.gidMappings)"

@@ -68,7 +68,7 @@ pub fn live_mounts(
                 settings.map(|settings| LiveTree::Tmpfs(settings.into_iter().chain(label).collect()))
             }
             (None, ..) => {
-                let said = "a running container takes bind mounts (the option bind or rbind) and tmpfs";
+                let said = "a running container accepts only bind mounts (the option bind or rbind) and tmpfs";
                 faults.add(at.key("type"), said);
                 None
             }
@@ -182,7 +182,7 @@ mod tests {
             (r#"{"destination":"/","source":"/s","options":["bind"]}"#, "the root itself"),
             (r#"{"destination":"x","source":"/s","options":["bind"]}"#, "is not absolute"),
             (r#"{"destination":"/x","options":["bind"]}"#, "source: is missing"),
-            (r#"{"destination":"/x","type":"proc","source":"proc"}"#, "takes bind mounts"),
+            (r#"{"destination":"/x","type":"proc","source":"proc"}"#, "accepts only bind mounts"),
             (r#"{"destination":"/x","source":"/s","options":["bind","idmap"]}"#, "not implemented"),
             (r#"{"destination":"/x","source":"/s","options":["bind","remount"]}"#, "not implemented"),
         ] {

@@ -213,11 +213,11 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Not
     };
     if !mount.destination().is_absolute() {
         // SPEC: config.md#mounts: relative destinations are deprecated and begin at the root
-        notes.warn(&place, format!("{text:?} is not absolute; it is taken from the root"));
+        notes.warn(&place, format!("{text:?} is not absolute: it begins at the root"));
     }
     let mut destination = clean(Path::new(text));
     if let Some(inside) = root.path_inside(&destination) {
-        notes.warn(&place, format!("{text:?} is a path of the host in root.path; it is taken as \"/{inside}\""));
+        notes.warn(&place, format!("{text:?} is a path of the host in root.path: coracle uses \"/{inside}\""));
         destination = inside;
     }
     if destination == "." {

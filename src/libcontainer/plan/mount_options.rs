@@ -255,7 +255,7 @@ pub fn known_options() -> Vec<String> {
 pub fn rootfs_propagation(word: &str, at: &At) -> Result<PropagationChange, Faults> {
     propagation(word).ok_or_else(|| {
         let said =
-            format!("unknown propagation {word:?} (expected one of shared, slave, private, unbindable, or r with one)");
+            format!("unknown propagation {word:?} (expected one of shared, slave, private, unbindable, or one of these after an r)");
         Faults::one(at.clone(), said)
     })
 }

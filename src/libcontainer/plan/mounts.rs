@@ -240,7 +240,7 @@ fn classic(
 
 fn remount(entry: &MountEntry<'_>, notes: &mut Notes) -> Option<MountAction> {
     if entry.maps_ids() {
-        notes.fault(&entry.at, "the ids of an existing mount cannot be mapped (remount)");
+        notes.fault(&entry.at, "a remount cannot map the ids of an existing mount");
     }
     let target = Target::directory(entry.path(notes)?);
     let settings = if entry.options.bind.is_some() { Vec::new() } else { entry.file_system_options(notes)? };

@@ -174,7 +174,7 @@ fn domain(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
     let requested = given.linux().and_then(|linux| linux.personality().as_ref())?;
     let at = At::new("linux.personality");
     if requested.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-        notes.warn(&at.key("flags"), "has no flag that is known; they are ignored");
+        notes.warn(&at.key("flags"), "no flag is known: ignored");
     }
     Some(match requested.domain() {
         LinuxPersonalityDomain::PerLinux => 0,

@@ -76,7 +76,12 @@ pub fn make<'t>(group: &ResctrlGroup, tree: &'t dyn Tree) -> Result<MadeGroup<'t
     // Others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking").
     let mount = File::open(&group.mount).with_context(|| format!("{}: open {}", group.at, group.mount.display()))?;
     if !wait::lock(mount.as_fd(), Instant::now() + limits::LOCK)? {
-        bail!("{}: lock {}: somebody has held it for {} s", group.at, group.mount.display(), limits::LOCK.as_secs());
+        bail!(
+            "{}: lock {}: another process has held it for {} s",
+            group.at,
+            group.mount.display(),
+            limits::LOCK.as_secs()
+        );
     }
     match group.owner {
         GroupOwner::Container => {
@@ -245,7 +250,7 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
         Err(error) => Err(match changed.undo(tree) {
             Ok(()) => error,
             Err(more) => {
-                let text = format!("{error}; and not all is as it was: {more}");
+                let text = format!("{error}; and the earlier values could not be restored: {more}");
                 error.reworded(text)
             }
         }),

@@ -119,7 +119,7 @@ static ROWS: [Row; 29] = [
         |looked| match (looked.host.lsm.own_apparmor_files, looked.host.lsm.apparmor) {
             (true, _) => There::Yes,
             (false, true) => There::No,
-            (false, false) => There::NotSeen("AppArmor is not at work"),
+            (false, false) => There::NotSeen("AppArmor is not active"),
         },
     ),
     optional("faccessat2", (5, 8), "start, not create, reports a program that the user may not execute", |_| {
@@ -152,9 +152,12 @@ static ROWS: [Row; 29] = [
     }),
 ];
 static NEWER: [Row; 5] = [
-    optional("unique mount ids (STATX_MNT_ID_UNIQUE)", (6, 8), "delete compares mount ids that can come again", |_| {
-        yes(has_unique_ids())
-    }),
+    optional(
+        "unique mount ids (STATX_MNT_ID_UNIQUE)",
+        (6, 8),
+        "delete compares mount ids, which the kernel uses again",
+        |_| yes(has_unique_ids()),
+    ),
     optional("mountinfo lists mounts by age", (6, 8), "mountinfo is in the order of mounting anyway", |_| {
         There::ByVersion
     }),

@@ -30,14 +30,14 @@ fn apparmor(lsm: Lsm) -> Finding {
     if lsm.apparmor {
         return Finding::new(Area::Security, "AppArmor", Fitness::Good, "");
     }
-    Finding::new(Area::Security, "AppArmor", Fitness::Without, "not at work: process.apparmorProfile cannot be applied")
+    Finding::new(Area::Security, "AppArmor", Fitness::Without, "not active: process.apparmorProfile cannot be applied")
         .advice("boot with apparmor=1 security=apparmor, where the distribution uses AppArmor")
 }
 
 fn selinux(lsm: Lsm) -> Finding {
     let finding = |fitness, said: &str| Finding::new(Area::Security, "SELinux", fitness, said);
     if !lsm.selinux {
-        return finding(Fitness::Without, "not at work: selinuxLabel and mountLabel cannot be applied")
+        return finding(Fitness::Without, "not active: selinuxLabel and mountLabel cannot be applied")
             .advice("boot with selinux=1 security=selinux, where the distribution uses SELinux");
     }
     match lossy(Path::new("/sys/fs/selinux/enforce")).unwrap_or_default().trim() {

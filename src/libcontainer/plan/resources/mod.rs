@@ -63,7 +63,10 @@ pub fn unused(resources: &LinuxResources) -> Vec<Warning> {
         ("kernel", memory.is_some_and(|memory| memory.kernel().is_some())),
         ("kernelTCP", memory.is_some_and(|memory| memory.kernel_tcp().is_some())),
     ];
-    let gone = names.into_iter().filter(|(_, set)| *set).map(|(name, _)| (at.key(name), "the kernel has given it up"));
+    let gone = names
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .map(|(name, _)| (at.key(name), "the kernel no longer has this limit"));
     let unified = At::new("linux.resources.unified");
     let empty = resources.unified().iter().flatten();
     let empty = empty.filter(|(file, value)| value.trim().is_empty() && !v2::may_be_empty(file));

@@ -81,8 +81,10 @@ pub(super) fn swap(memory: &LinuxMemory) -> Option<i64> {
 /// The specification gives memory and swap together. This returns the swap alone.
 pub(super) fn memory_and_swap(limit: Option<i64>, both: i64) -> Result<i64, String> {
     match limit {
-        None | Some(-1) => Err(format!("{both} is memory and swap together, and needs a memory limit, too")),
-        Some(limit) if both < limit => Err(format!("{both} is memory and swap together, and below the limit {limit}")),
+        None | Some(-1) => Err(format!("{both} is for memory and swap together: a memory limit must be set, too")),
+        Some(limit) if both < limit => {
+            Err(format!("{both} is for memory and swap together: it must not be below the memory limit {limit}"))
+        }
         Some(limit) => Ok(both - limit),
     }
 }

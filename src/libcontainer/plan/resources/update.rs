@@ -303,7 +303,10 @@ mod tests {
     fn contradicting_values_are_reported() {
         let there = r#"{"memory":{"limit":10,"swap":20}}"#;
         let faults = update(&json(there), &json(r#"{"memory":{"limit":30}}"#), &v2()).unwrap_err().to_string();
-        assert!(faults.contains("linux.resources.memory.swap: 20 is memory and swap together, and below"), "{faults}");
+        assert!(
+            faults.contains("linux.resources.memory.swap: 20 is for memory and swap together: it must not be below"),
+            "{faults}"
+        );
     }
 
     #[test]

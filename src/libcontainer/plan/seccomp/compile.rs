@@ -120,7 +120,7 @@ fn comparison(condition: &Condition) -> ScmpArgCompare {
 fn export(scmp: &ScmpFilterContext) -> Result<Vec<u8>, String> {
     let in_words = |err: Errno| format!("read back the program: {err}");
     let file = memfd_create(c"seccomp", MemfdFlags::CLOEXEC).map_err(|err| format!("memfd_create: {err}"))?;
-    scmp.export_bpf(&file).map_err(|err| format!("libseccomp makes no program of it: {err}"))?;
+    scmp.export_bpf(&file).map_err(|err| format!("libseccomp cannot compile it: {err}"))?;
     let size = fstat(&file).map_err(in_words)?.st_size;
     let size = usize::try_from(size).map_err(|_| in_words(Errno::IO))?;
     let mut bytes = vec![0; size];

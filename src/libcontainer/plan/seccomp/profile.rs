@@ -155,7 +155,7 @@ impl Reading<'_> {
                 Condition { index, op: arg.op(), value: arg.value(), value_two: arg.value_two().unwrap_or(0) };
             if never_holds(&condition) {
                 let said = format!(
-                    "never holds: {:#x} has bits that the mask {:#x} does not have",
+                    "is never true: {:#x} has bits that the mask {:#x} does not have",
                     condition.value_two, condition.value
                 );
                 self.warnings.push(Warning { at: place().key("valueTwo"), said });
@@ -399,7 +399,7 @@ mod tests {
             warnings(profile),
             [
                 "linux.seccomp.syscalls[0].names: is empty: the entry has no effect",
-                "linux.seccomp.syscalls[1].args[0].valueTwo: never holds: 0x1 has bits that the mask 0x6 does not have"
+                "linux.seccomp.syscalls[1].args[0].valueTwo: is never true: 0x1 has bits that the mask 0x6 does not have"
             ]
         );
     }
