@@ -75,6 +75,34 @@ fn a_reader_who_has_gone_away_hangs_the_terminal_up() {
     assert_eq!(code(&mut exec), Some(8));
 }
 
+/// systemd and getty do this.
+#[test]
+fn a_terminal_that_is_closed_for_a_moment_is_still_heard() {
+    only!(Who::Us; "the peers want a terminal of their own; under script(1) runc does the same");
+    let script = "echo one; exec 0<&- 1>&- 2>&-; : >/out/closed; read x </out/go; exec 0<>/dev/pts/0 1>&0 2>&1; echo two; \
+        while read y; do if [ $y = typed ]; then exit 7; fi; done";
+    let world = flooding(script);
+    let go = world.path("out/go");
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &go, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let ((mut read, write), (input, keys)) = (pipe(), pipe());
+    let mut keys = fs::File::from(keys);
+    let mut run = world.command(&["run", &world.id]).stdin(OwnedFd::from(input)).stdout(write).spawn().unwrap();
+    wait_until("the terminal is closed", || world.path("out/closed").exists());
+    // these keys may come before the terminal is open again: then they are lost
+    keys.write_all(b"lost\n").unwrap();
+    fs::write(&go, "x\n").unwrap();
+    let mut heard = String::new();
+    while !heard.contains("two") {
+        let mut buffer = [0; 64];
+        let count = read.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "only {heard:?}");
+        heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    keys.write_all(b"typed\n").unwrap();
+    assert_eq!(code(&mut run), Some(7), "{heard:?}");
+}
+
 /// No key reaches the program any more, so ^C must be a signal to the runtime.
 #[test]
 fn a_reader_who_has_gone_away_gives_the_callers_terminal_back() {

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +22,8 @@ const LAST: usize = 128 * 1024;
 pub struct Relay {
     /// None after it was hung up, because its output has no reader.
     master: Option<OwnedFd>,
+    /// Ready after new output (EPOLLET), while a hangup keeps the master always ready.
+    news: Epoll,
     /// The former settings of our terminal.
     before: Option<Termios>,
     stdin: Stream,
@@ -36,6 +39,8 @@ pub struct Relay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
+    /// No process has the terminal open. The program may open it again, as systemd and getty do.
+    Closed,
     Ended,
 }
 
@@ -43,6 +48,7 @@ enum Flow {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Places {
     master: Option<usize>,
+    news: Option<usize>,
     stdin: Option<usize>,
     stdout: Option<usize>,
 }
@@ -70,8 +76,11 @@ impl Relay {
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .map_err(|errno| libcontainer::Error::from(errno).context("set terminal to raw mode"))?;
         }
+        let news = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        news.add(&master, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
         let relay = Relay {
             master: Some(master),
+            news,
             before,
             stdin: Stream::of(stdin, OFlags::RDONLY),
             stdout: Stream::of(rustix::stdio::stdout(), OFlags::WRONLY),
@@ -112,7 +121,9 @@ impl Relay {
         });
         let stdin = wanted(PollFlags::IN, self.input == Flow::Open && self.typed.is_empty());
         let stdout = wanted(PollFlags::OUT, !self.shown.is_empty());
-        Places { master, stdin: add(self.stdin.fd(), stdin), stdout: add(self.stdout.fd(), stdout) }
+        let news = wanted(PollFlags::IN, self.output == Flow::Closed && self.shown.is_empty());
+        let news = add(self.news.0.as_fd(), news);
+        Places { master, news, stdin: add(self.stdin.fd(), stdin), stdout: add(self.stdout.fd(), stdout) }
     }
 
     /// One read and one write in each direction, if `ready` says that it will not block.
@@ -122,6 +133,12 @@ impl Relay {
             self.write_output();
         }
         if is_ready(places.master) && self.shown.is_empty() {
+            self.read_output();
+        }
+        if is_ready(places.news) {
+            // ORDER: an event that comes after this is for the next turn
+            let _ = self.news.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+            self.output = Flow::Open;
             self.read_output();
         }
         if is_ready(places.stdin) {
@@ -150,6 +167,8 @@ impl Relay {
         let Some(master) = &self.master else { return };
         match self.typed.pour(|bytes| rustix::io::write(master, bytes)) {
             Ok(()) | Err(Errno::INTR | Errno::AGAIN) => {}
+            // what is typed while no process has the terminal open is lost
+            Err(Errno::IO) => self.typed.clear(),
             Err(_) => {
                 self.typed.clear();
                 self.input = Flow::Ended;
@@ -162,7 +181,7 @@ impl Relay {
         let Some(master) = self.master.as_ref().filter(|_| self.output == Flow::Open) else { return };
         match self.shown.fill(|buffer| rustix::io::read(master, buffer)) {
             Err(Errno::INTR | Errno::AGAIN) => {}
-            // EIO: the last process that had it open has ended.
+            Err(Errno::IO) => self.output = Flow::Closed,
             Ok(0) | Err(_) => self.output = Flow::Ended,
             Ok(_) => {}
         }
@@ -191,6 +210,9 @@ impl Relay {
     /// them.
     pub fn finish(&mut self, mut wait: impl FnMut(PollFd<'_>) -> bool) {
         self.restore();
+        if self.output == Flow::Closed {
+            self.output = Flow::Open;
+        }
         let mut left = LAST;
         loop {
             if self.shown.is_empty() {
