@@ -27,7 +27,7 @@ static HOSTS: LazyLock<[Value; 6]> = LazyLock::new(|| {
 });
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    black_box(config::near_misses(bytes));
+    black_box(config::unknown_properties(bytes));
     let _ = black_box(config::load_process(bytes, &At::new("process")));
     if let Ok((asked, _)) = config::load_resources(bytes) {
         for layout in ["v1", "v2"] {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::example::{ExampleUser, document, tabbed};
-use libcontainer::config::image;
+use libcontainer::config::image_config;
 use libcontainer::host::Cgroups;
 use libcontainer::host::cgroups::Layout;
 use libcontainer::wait;
@@ -51,7 +51,7 @@ fn changed(session: &Session<'_>, mut document: Value, bundle: &Path, args: &Spe
         }
         let (passwd, group) = (of_root(&root, "etc/passwd")?, of_root(&root, "etc/group")?);
         let reserved = libcontainer::features().potentially_unsafe_config_annotations;
-        let left_out = image::merge(&mut document, &image, &passwd, &group, reserved)
+        let left_out = image_config::merge(&mut document, &image, &passwd, &group, reserved)
             .map_err(|said| anyhow!("--from {named}: {said}"))?;
         for label in left_out {
             let said = "is left out: an annotation of this name changes the container";

@@ -43,7 +43,7 @@ fn hierarchies(bytes: &[u8]) {
     let found = Cgroups::parse(mounts, cgroups);
     black_box((found.layout(), found.v1.iter().map(|one| (one.key(), one.has("memory"))).collect::<Vec<_>>()));
     let mounts = crate::host::mountinfo::parse(bytes);
-    black_box(crate::host::mountinfo::views(&mounts, std::path::Path::new("/sys")));
+    black_box(crate::host::views::views(&mounts, std::path::Path::new("/sys")));
 }
 
 /// The files of a cgroup: the same text for each.

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libcontainer::config::{self, At, Config, Faults, near_misses};
+use libcontainer::config::{self, At, Config, Faults, unknown_properties};
 use libcontainer::host::cgroups::{Hierarchy, Unified};
-use libcontainer::host::mountinfo::View;
-use libcontainer::host::{Cgroups, Host, Lsm, MayMount, Me, Resctrl, Users};
+use libcontainer::host::views::View;
+use libcontainer::host::{Cgroups, Host, Lsm, MayMount, Me, Resctrl, UserNamespace};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::restore::Dumped;
 use libcontainer::plan::step::Namespaces;
@@ -100,7 +100,7 @@ impl Case {
     /// The plan and its warnings, as `explain` prints them.
     pub fn told(&self) -> Result<String, Faults> {
         let (_, plan) = self.plan()?;
-        let warnings = plan.warnings.iter().cloned().chain(near_misses(&self.text));
+        let warnings = plan.warnings.iter().cloned().chain(unknown_properties(&self.text));
         let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
         Ok(format!("{plan}{warnings}"))
     }
@@ -182,10 +182,10 @@ fn views(said: &Value) -> Vec<View> {
 /// mount namespace there.
 fn me(said: &Value, bounding: u64) -> Me {
     let uid = number(said, "uid");
-    let users = if says(said, "nested") { Users::Nested } else { Users::Initial };
-    let mounts = if uid != 0 || says(said, "mounts inside") { MayMount::Inside } else { MayMount::Here };
+    let user_namespace = if says(said, "nested") { UserNamespace::Nested } else { UserNamespace::Initial };
+    let may_mount = if uid != 0 || says(said, "mounts inside") { MayMount::Inside } else { MayMount::Here };
     let no_new_privs = said.get("noNewPrivs").and_then(Value::as_bool).unwrap_or(false);
-    Me { uid, gid: uid, users, mounts, bounding, no_new_privs }
+    Me { uid, gid: uid, user_namespace, may_mount, bounding, no_new_privs }
 }
 
 /// The three layouts of cgroups(7), as distributions mount them.

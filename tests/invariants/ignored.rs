@@ -38,7 +38,7 @@ fn nothing_is_ignored(text: &[u8], plan: &Plan) -> Result<(), String> {
         Origin::At(at) => Some(at.to_string()),
         Origin::Runtime(_) => None,
     }));
-    let warnings = plan.warnings.iter().cloned().chain(config::near_misses(text));
+    let warnings = plan.warnings.iter().cloned().chain(config::unknown_properties(text));
     told.extend(warnings.map(|warning| warning.at.to_string()));
     let inside = |long: &str, short: &str| {
         long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))

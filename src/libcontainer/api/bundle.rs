@@ -10,10 +10,10 @@ use rustix::io::Errno;
 
 use super::progress::Explanation;
 use super::{foreseen, seen};
-use crate::config::{self, Config, Faults, Warning, name_slips, near_misses};
+use crate::config::{self, Config, Faults, Warning, mention_slips, unknown_properties};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::exposure::{Exposure, exposure};
-use crate::host::{Host, Labels, Lsm, Me, Resctrl, mountinfo};
+use crate::host::{Host, Labels, Lsm, Me, Resctrl, mountinfo, views};
 use crate::plan::{self, CgroupUse, Flags, Given, Keyring, LANDLOCK, Plan, RootChange};
 use crate::wait;
 
@@ -113,7 +113,7 @@ impl Bundle {
         if flags.root_change == RootChange::Move {
             let root = self.config.spec.root().as_ref().map(|root| self.directory.join(root.path()));
             let root = root.and_then(|root| root.canonicalize().ok()).unwrap_or_default();
-            host.views = mountinfo::views(&mountinfo::all().context("read /proc/self/mountinfo")?, &root);
+            host.views = views::views(&mountinfo::all().context("read /proc/self/mountinfo")?, &root);
         }
         Ok(host)
     }
@@ -192,7 +192,7 @@ impl Bundle {
     /// Warnings about misspelled names and about ignored properties. They also exist for a config with
     /// mistakes.
     pub fn remarks(&self) -> impl Iterator<Item = Warning> {
-        near_misses(&self.text).into_iter().chain(self.config.remarks())
+        unknown_properties(&self.text).into_iter().chain(self.config.remarks())
     }
 
     /// The remarks that a container is made with: what its author has not asked for could be missed later.
@@ -225,7 +225,7 @@ impl Bundle {
 
     fn planned(&self, host: &Host, flags: &Flags) -> Result<Plan> {
         Ok(plan::create(&Given { config: &self.config, host, flags }).map_err(|mut faults| {
-            name_slips(&mut faults, &self.text);
+            mention_slips(&mut faults, &self.text);
             faults
         })?)
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::signal::STOP_SIGNAL;
 use crate::config::SPEC_VERSION;
-use crate::plan::{LANDLOCK, SECCOMP_RECEIVER, annotations, capabilities, mount_options, resources, seccomp};
+use crate::plan::{LANDLOCK, annotations, capabilities, mount_options, resources, seccomp};
 use crate::sys;
 
 /// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
@@ -161,7 +161,7 @@ pub fn features() -> Features {
             "bundle",
             STOP_SIGNAL,
             resources::annotations::PREFIX,
-            SECCOMP_RECEIVER,
+            annotations::SECCOMP_RECEIVER,
             LANDLOCK,
             annotations::KEEP_GROUPS,
             annotations::HOOKS_STDOUT,

@@ -36,7 +36,7 @@ impl MountList {
             .map_err(|error| of_list(Faults::one(config::At::new("mounts"), format!("is not JSON: {error}"))))?;
         let document = format!(r#"{{"ociVersion":"{}","mounts":{list}}}"#, config::SPEC_VERSION);
         let mut config = config::load(document.as_bytes()).map_err(of_list)?;
-        config.warnings.extend(config::near_misses(document.as_bytes()));
+        config.warnings.extend(config::unknown_properties(document.as_bytes()));
         Ok(MountList(config))
     }
 }

@@ -17,7 +17,7 @@ impl Cgroup {
     /// # Errors
     /// The failed call, with the kernel's error.
     pub fn enter_below_unit(&self, placement: &Placement, writes: &[Write], pid: i32) -> Result<()> {
-        for place in placement.places.iter().filter(|place| place.unit.is_some()) {
+        for place in placement.directories.iter().filter(|place| place.unit.is_some()) {
             let Some(directory) = self.paths.get(&place.key) else { continue };
             let failed = |error| error!("linux.cgroupsPath: set up {}: {}", directory.display(), in_words(&error));
             // systemd removes empty directories if it first had to stop an older unit of this name.

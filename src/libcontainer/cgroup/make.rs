@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::cgroup::Cgroup;
     use crate::host::Environment;
-    use crate::plan::resources::{OnForbidden, Placement, Refused};
+    use crate::plan::resources::{OnForbidden, Placement, WithoutCgroup};
 
     #[test]
     fn levels_that_we_made_are_removed_and_others_stay() {
@@ -224,12 +224,12 @@ mod tests {
             unit: None,
         };
         let placement = |places: &[&str]| {
-            let places = places.iter().map(|below| place(below)).collect();
+            let directories = places.iter().map(|below| place(below)).collect();
             Placement {
-                places,
+                directories,
                 unit: None,
-                refused: Refused::Fails,
-                devices: OnForbidden::Fail,
+                without_cgroup: WithoutCgroup::Fails,
+                on_forbidden_devices: OnForbidden::Fail,
                 ..Placement::default()
             }
         };

@@ -38,7 +38,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::error::{Result, bail, error};
 use crate::host::Environment;
 use crate::host::cgroups::{Cgroups, Unified, memberships};
-use crate::plan::resources::{OnFailure, Placement, Refused, Write};
+use crate::plan::resources::{OnFailure, Placement, WithoutCgroup, Write};
 use crate::sys::errno::in_words;
 use crate::sys::text::{self, keyed_number};
 
@@ -117,7 +117,7 @@ impl Cgroup {
     pub fn placed(placement: &Placement, environment: &Environment) -> Cgroup {
         let unit = placement.unit.as_ref().map(UnitName::of);
         let mut cgroup = Cgroup::open(BTreeMap::new(), unit, environment);
-        for place in &placement.places {
+        for place in &placement.directories {
             cgroup.paths.insert(place.key.clone(), place.directory.clone());
             for controller in &place.controllers {
                 cgroup.controllers.insert(controller.clone(), place.key.clone());
@@ -178,16 +178,16 @@ impl Cgroup {
     pub fn create(placement: &Placement, writes: &[Write], environment: &Environment) -> Result<Cgroup> {
         let mut cgroup = Cgroup::placed(placement, environment);
         let mut made = Vec::new();
-        for place in &placement.places {
+        for place in &placement.directories {
             let Err(Refusal { errno, error }) = make::make(place, writes, &mut made) else { continue };
             let forbidden = is_forbidden(errno);
-            if forbidden && placement.refused == Refused::None {
+            if forbidden && placement.without_cgroup == WithoutCgroup::Runs {
                 cgroup.lacks(&place.key);
                 continue;
             }
             // A directory that existed before is not ours, and one that is not empty must stay: rmdir(2) refuses it.
             made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
-            let because = forbidden && placement.refused == Refused::Reported;
+            let because = forbidden && placement.without_cgroup == WithoutCgroup::FailsWithAdvice;
             let text = format!("{error}: {NEEDS_PERMISSION}");
             return Err(if because { error.reworded(text) } else { error });
         }
@@ -210,7 +210,7 @@ impl Cgroup {
             self.paths.contains_key(key)
         };
         match writes.iter().find(|write| !there(write)) {
-            Some(write) if self.paths.len() < placement.places.len() => bail!("{}: {NEEDS_PERMISSION}", write.at),
+            Some(write) if self.paths.len() < placement.directories.len() => bail!("{}: {NEEDS_PERMISSION}", write.at),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::Cgroup;
 use crate::error::{Result, error};
-use crate::host::id_map::outside;
+use crate::host::id_map::host_id;
 use crate::plan::resources::CgroupOwner;
 use crate::sys::errno::in_words;
 
@@ -32,7 +32,7 @@ pub(super) fn hand(directory: &Path, owner: &CgroupOwner, pid: i32) -> Result<()
     // A container that joins a user namespace has that namespace's maps, which are not in config.json.
     let file = format!("/proc/{pid}/uid_map");
     let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, in_words(&error)))?;
-    let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
+    let Some(uid) = host_id(&map, owner.uid) else { return Ok(()) };
     let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
     change_owner(directory, uid, owner)?;
     files.lines().try_for_each(|file| change_owner(&directory.join(file), uid, owner))

@@ -6,7 +6,7 @@ pub mod capability;
 pub mod example;
 mod fault;
 mod forms;
-pub mod image;
+pub mod image_config;
 mod mistake;
 mod names;
 mod object;
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
-pub use names::{distance, name_slips, near_misses};
+pub use names::{distance, mention_slips, unknown_properties};
 pub use object::JsonObject;
 
 /// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.
@@ -154,7 +154,7 @@ pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Fa
         Some(said) => Faults::one(at.clone(), said),
         None => faults,
     })?;
-    warnings.extend(names::unknown_names(bytes, at.clone()));
+    warnings.extend(names::unknown_properties_at(bytes, at.clone()));
     Ok((process, warnings))
 }
 
@@ -173,7 +173,7 @@ pub fn load_resources(bytes: &[u8]) -> Result<(Value, Vec<Warning>), Faults> {
     }
     forms::without_nulls(&mut value);
     let mut warnings = read.warnings;
-    warnings.extend(names::unknown_names(bytes, at));
+    warnings.extend(names::unknown_properties_at(bytes, at));
     read.faults.into_result((value, warnings))
 }
 
@@ -248,6 +248,6 @@ mod tests {
         let text = example::spec(example::ExampleUser::Rootful);
         let config = load(text.as_bytes()).unwrap();
         assert_eq!(config.warnings, []);
-        assert_eq!(near_misses(text.as_bytes()), []);
+        assert_eq!(unknown_properties(text.as_bytes()), []);
     }
 }

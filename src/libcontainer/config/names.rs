@@ -67,12 +67,12 @@ pub(super) fn is_known(name: &str) -> bool {
 /// Finds every property with a name that almost is one of the specification's: with other case, other word breaks, or a
 /// typing mistake, and every one that is given twice. Finds nothing if the text is not JSON. The text is streamed, because it
 /// may be large.
-pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
-    unknown_names(bytes, At::default())
+pub fn unknown_properties(bytes: &[u8]) -> Vec<Warning> {
+    unknown_properties_at(bytes, At::default())
 }
 
 /// A property is missing, and one with an unknown name was meant for it: the text names that one.
-pub fn name_slips(faults: &mut Faults, bytes: &[u8]) {
+pub fn mention_slips(faults: &mut Faults, bytes: &[u8]) {
     let parts = |at: &At| match at.as_str().rsplit_once('.') {
         Some((object, name)) => (object.to_owned(), name.to_owned()),
         None => (String::new(), at.as_str().to_owned()),
@@ -84,7 +84,7 @@ pub fn name_slips(faults: &mut Faults, bytes: &[u8]) {
             parts(&warning.at).0 == object
                 && warning.said.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
         };
-        let slips = slips.get_or_insert_with(|| near_misses(bytes));
+        let slips = slips.get_or_insert_with(|| unknown_properties(bytes));
         let Some(warning) = slips.iter().find(is_meant) else { continue };
         let document = document.get_or_insert_with(|| serde_json::from_slice(bytes).unwrap_or_default());
         if !has(document, &fault.at) {
@@ -100,7 +100,7 @@ fn has(document: &serde_json::Value, at: &At) -> bool {
 }
 
 /// The same for the object at `at`, which is a document of its own.
-pub(super) fn unknown_names(bytes: &[u8], mut at: At) -> Vec<Warning> {
+pub(super) fn unknown_properties_at(bytes: &[u8], mut at: At) -> Vec<Warning> {
     let mut found = Vec::new();
     let look = Look { known: &KnownNames::default(), at: &mut at, found: &mut found };
     match look.deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
@@ -145,9 +145,9 @@ pub(super) fn is_slip(name: &[u8]) -> bool {
     })
 }
 
-/// The warnings of `unknown_names` about such names.
+/// The warnings of `unknown_properties_at` about such names.
 pub(super) fn slips_that_confine(bytes: &[u8], at: At) -> Vec<Warning> {
-    let mut all = unknown_names(bytes, at);
+    let mut all = unknown_properties_at(bytes, at);
     all.retain(|warning| warning.at.as_str().rsplit('.').next().is_some_and(|name| is_slip(name.as_bytes())));
     all
 }
@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     fn misses(json: &str) -> Vec<String> {
-        near_misses(json.as_bytes()).iter().map(ToString::to_string).collect()
+        unknown_properties(json.as_bytes()).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -477,7 +477,7 @@ mod tests {
             ]
         );
         assert!(misses(r#"{"linux":{"seccomp":{"syscalls":[{"name":"a","action":"b"}]}}}"#).is_empty());
-        let said = unknown_names(br#"{"Env":[],"user":{"UID":1}}"#, At::new("process"));
+        let said = unknown_properties_at(br#"{"Env":[],"user":{"UID":1}}"#, At::new("process"));
         let said: Vec<_> = said.iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
@@ -526,7 +526,7 @@ mod tests {
         for at in ["root", "process.args", "process.cwd", "mounts[0].destination", "mounts[1].destination"] {
             faults.add(At::new(at), "is missing");
         }
-        name_slips(&mut faults, text);
+        mention_slips(&mut faults, text);
         let said: Vec<_> = faults.iter().map(|fault| fault.problem.trim_start_matches("is missing")).collect();
         let of = |name: &str| format!(": {name:?} is an unknown property");
         // process.cwd is there, with another mistake

@@ -8,6 +8,7 @@ pub mod id_map;
 pub mod mountinfo;
 mod namespace;
 mod resctrl;
+pub mod views;
 
 use crate::sys::errno::in_words;
 use std::io;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 pub use cgroups::Cgroups;
 pub use environment::{Environment, ProgramEnvironment};
+pub use id_map::IdMap;
 pub use namespace::Namespace;
 pub use resctrl::Resctrl;
 
@@ -37,7 +39,7 @@ pub struct Host {
     /// The version of Landlock that the kernel has, if somebody asked; 0 without Landlock.
     pub landlock: u32,
     /// The mount points of each whole proc and sysfs, the last one first, if the plan needs them.
-    pub views: Vec<mountinfo::View>,
+    pub views: Vec<views::View>,
 }
 
 /// Our ids and rights.
@@ -48,9 +50,9 @@ pub struct Me {
     /// Our effective gid.
     pub gid: u32,
     /// The user namespace that we are in.
-    pub users: Users,
+    pub user_namespace: UserNamespace,
     /// Where we may mount.
-    pub mounts: MayMount,
+    pub may_mount: MayMount,
     /// Our capability bounding set.
     pub bounding: u64,
     /// True if execve(2) gives us and our children no more rights than we have (PR_GET_NO_NEW_PRIVS(2const)).
@@ -59,7 +61,7 @@ pub struct Me {
 
 /// The user namespace that we are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Users {
+pub enum UserNamespace {
     /// The initial one.
     #[default]
     Initial,
@@ -80,7 +82,7 @@ pub enum MayMount {
 impl Me {
     /// True for root in the initial user namespace.
     pub fn is_root(&self) -> bool {
-        self.uid == 0 && self.users == Users::Initial
+        self.uid == 0 && self.user_namespace == UserNamespace::Initial
     }
 
     fn probe() -> io::Result<Me> {
@@ -93,14 +95,14 @@ impl Me {
             ..Me::default()
         };
         let own = rustix::fs::stat(c"/proc/self/ns/user");
-        me.users = match &own {
-            Ok(own) if own.st_ino != INITIAL_USERS => Users::Nested,
+        me.user_namespace = match &own {
+            Ok(own) if own.st_ino != INITIAL_USER_NAMESPACE => UserNamespace::Nested,
             // Without /proc: a later step that needs it reports the error.
-            Ok(_) | Err(_) => Users::Initial,
+            Ok(_) | Err(_) => UserNamespace::Initial,
         };
         if !me.is_root() {
             let here = own.is_ok_and(|own| may_mount(own.st_ino));
-            me.mounts = if here { MayMount::Here } else { MayMount::Inside };
+            me.may_mount = if here { MayMount::Here } else { MayMount::Inside };
         }
         Ok(me)
     }
@@ -109,7 +111,7 @@ impl Me {
 /// True if every id is mapped to itself, as in the initial user namespace (user_namespaces(7)).
 pub fn has_all_ids() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    id_map::ranges(&map).eq([id_map::Range { inside: 0, outside: 0, size: u32::MAX }])
+    id_map::lines(&map).eq([IdMap { container: 0, host: 0, size: u32::MAX }])
 }
 
 /// The name of the user with this uid in the text of a passwd(5).
@@ -122,7 +124,7 @@ pub fn user_name(passwd: &str, uid: u32) -> Option<&str> {
 }
 
 /// The inode of the initial user namespace (PROC_USER_INIT_INO, which is part of the kernel's ABI).
-const INITIAL_USERS: u64 = 0xEFFF_FFFD;
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 /// Whether we have CAP_SYS_ADMIN over the user namespace that owns our mount namespace. That one must be ours then.
 fn may_mount(own: u64) -> bool {

@@ -22,18 +22,6 @@ pub struct Mount {
     pub fstype: String,
 }
 
-/// The mount point of a whole proc or sysfs. While a mount namespace has one, a child user namespace may mount another,
-/// without the masks and flags of the first (mount_namespaces(7)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Its path.
-    pub path: PathBuf,
-    /// A mount on a directory above it, so that its path does not lead to it.
-    pub covered_by: Option<PathBuf>,
-    /// Whether it is in the container's root.
-    pub inside: bool,
-}
-
 /// All mounts of our mount namespace.
 ///
 /// # Errors
@@ -57,52 +45,12 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 
 /// The peer groups of all mounts in the text of that file (mount_namespaces(7)).
 pub fn peer_groups(text: &[u8]) -> Vec<u64> {
-    text.split(|byte| *byte == b'\n').filter_map(peer_group).map(|(_, group)| group).collect()
+    lines(text).filter_map(|line| line.peer_group).collect()
 }
 
 /// The peer group of the mount `id`. None if it is in none.
 pub fn peer_group_of(text: &[u8], id: u64) -> Option<u64> {
-    text.split(|byte| *byte == b'\n').filter_map(peer_group).find(|(mount, _)| *mount == id).map(|(_, group)| group)
-}
-
-/// The id in a line, and the number of its field `shared:N`.
-fn peer_group(line: &[u8]) -> Option<(u64, u64)> {
-    let fields = || line.split(|byte| *byte == b' ');
-    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
-    let group = fields().skip(6).take_while(|field| *field != b"-").find_map(|field| field.strip_prefix(b"shared:"))?;
-    Some((number(fields().next()?)?, number(group)?))
-}
-
-/// Every whole proc and sysfs, the last line first. `root` is the container's, without links.
-pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
-    let whole = |mount: &&Mount| matches!(&*mount.fstype, "proc" | "sysfs") && mount.root == Path::new("/");
-    let view = |mount: &Mount| View {
-        path: mount.path.clone(),
-        covered_by: covered_by(mount, mounts),
-        inside: mount.path.starts_with(root),
-    };
-    mounts.iter().rev().filter(whole).map(view).collect()
-}
-
-/// The first of `found` that is not in `known` by its path. Each known path stands for one mount. A covered mount
-/// cannot be unmounted, so it is always unknown.
-pub fn unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v View> {
-    found.iter().find(|view| {
-        let place = known.iter().position(|path| *path == view.path.as_os_str().as_bytes());
-        view.covered_by.is_some() || place.map(|n| known.swap_remove(n)).is_none()
-    })
-}
-
-/// A mount that covers a directory above `mount`.
-fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
-    let mut below = Vec::new();
-    let mut next = mount.parent;
-    while let Some(parent) = mounts.iter().find(|other| other.id == next && !below.contains(&other.id)) {
-        below.push(parent.id);
-        next = parent.parent;
-    }
-    let above = |other: &&Mount| other.path != mount.path && mount.path.starts_with(&other.path);
-    mounts.iter().filter(above).find(|other| !below.contains(&other.id)).map(|other| other.path.clone())
+    lines(text).find(|line| line.id == id)?.peer_group
 }
 
 /// One line. Its paths are still escaped.
@@ -112,6 +60,8 @@ pub(super) struct MountinfoLine<'a> {
     device: &'a [u8],
     root: &'a [u8],
     path: &'a [u8],
+    /// N of the optional field `shared:N`.
+    peer_group: Option<u64>,
     pub(super) fstype: &'a [u8],
     /// The options of the superblock.
     pub(super) options: &'a [u8],
@@ -123,9 +73,14 @@ impl<'a> MountinfoLine<'a> {
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
         let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
         let (device, root, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let mut after = fields.skip_while(|field| *field != b"-");
-        let (fstype, options) = (after.nth(1)?, after.nth(1).unwrap_or_default());
-        Some(MountinfoLine { id, parent, device, root, path, fstype, options })
+        let mut peer_group = None;
+        // The options of the mount, then optional fields, then `-`.
+        for field in fields.by_ref().skip(1).take_while(|field| *field != b"-") {
+            peer_group = peer_group.or_else(|| number(field.strip_prefix(b"shared:")?));
+        }
+        let fstype = fields.next()?;
+        let options = fields.nth(1).unwrap_or_default();
+        Some(MountinfoLine { id, parent, device, root, path, peer_group, fstype, options })
     }
 
     /// True if the root of the mount is the root of its file system.
@@ -188,52 +143,5 @@ mod tests {
         let other = b"37 35 0:5 / /x\\134 rw - proc proc rw";
         assert_eq!(read(other), Some((37, 35, PathBuf::from("/x\\"), "proc".to_owned())));
         assert_eq!(read(b""), None);
-    }
-
-    #[test]
-    fn views_are_whole_and_known_to_be_covered() {
-        let text = b"20 1 8:1 / / rw - ext4 /dev/root rw
-21 20 0:4 / /proc rw - proc proc rw
-22 20 0:5 / /sys rw - sysfs sysfs rw
-23 21 0:4 /sys /proc/sys ro - proc proc rw
-24 20 8:2 / /mnt rw - ext4 /dev/b rw
-25 24 0:4 / /mnt/proc rw - proc proc rw
-26 24 0:9 / /mnt rw - tmpfs tmpfs rw
-27 20 0:4 / /b/rootfs/proc rw - proc proc rw
-28 21 0:9 / /proc rw - tmpfs tmpfs rw
-";
-        let found = views(&parse(text), Path::new("/b/rootfs"));
-        let view = |path: &str, covered: Option<&str>, inside| View {
-            path: path.into(),
-            covered_by: covered.map(PathBuf::from),
-            inside,
-        };
-        let expected = [
-            view("/b/rootfs/proc", None, true),
-            view("/mnt/proc", Some("/mnt"), false),
-            view("/sys", None, false),
-            view("/proc", None, false),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_view_that_the_plan_does_not_unmount_is_found() {
-        let view = |path: &str, covered: Option<&str>| View {
-            path: path.into(),
-            covered_by: covered.map(PathBuf::from),
-            inside: false,
-        };
-        let found = [view("/sys", None), view("/proc", None), view("/x y", None), view("/proc", None)];
-        let known = |paths: &[&'static str]| paths.iter().map(|path| path.as_bytes()).collect::<Vec<_>>();
-        let first = |paths: &[&'static str]| unknown(&found, known(paths)).map(|view| view.path.to_str().unwrap());
-        assert_eq!(first(&["/proc", "/proc", "/sys", "/x y"]), None);
-        // A known mount that does not exist any more does not matter.
-        assert_eq!(first(&["/proc", "/gone", "/proc", "/sys", "/x y"]), None);
-        assert_eq!(first(&["/proc", "/proc", "/sys"]), Some("/x y"));
-        // A second mount at the same path.
-        assert_eq!(first(&["/proc", "/sys", "/x y"]), Some("/proc"));
-        // The path leads to a mount that was added above since.
-        assert!(unknown(&[view("/mnt/proc", Some("/mnt"))], known(&["/mnt/proc"])).is_some());
     }
 }

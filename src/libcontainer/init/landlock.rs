@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::resolve::{Way, open_in};
-use crate::plan::step::{Absent, FILE_ID_SIZE, FILE_RIGHTS, FileFinder, Slot};
+use crate::plan::step::{Absent, FILE_ID_SIZE, FILE_RIGHTS, Role, Slot};
 use crate::sys;
 
 /// The record of the files at the paths of a ruleset.
@@ -17,7 +17,7 @@ use crate::sys;
 pub(super) struct KnownFile {
     pub(super) files: Slot,
     pub(super) nth: usize,
-    pub(super) finder: FileFinder,
+    pub(super) role: Role,
 }
 
 impl KnownFile {
@@ -28,7 +28,7 @@ impl KnownFile {
         let mut file = [0u8; FILE_ID_SIZE];
         file[..8].copy_from_slice(&found.st_dev.to_ne_bytes());
         file[8..].copy_from_slice(&found.st_ino.to_ne_bytes());
-        if self.finder == FileFinder::First {
+        if self.role == Role::First {
             let written = rustix::io::pwrite(fd, &file, place)?;
             return if written == FILE_ID_SIZE { Ok(true) } else { Err(Errno::IO.into()) };
         }

@@ -98,8 +98,8 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Ids { uid, gid } => credentials::become_user(*uid, *gid),
         What::Capabilities(sets) => credentials::capabilities(sets),
         What::NoNewPrivs => Ok(rustix::thread::set_no_new_privs(true)?),
-        What::Allow { ruleset, path, access, absent, files, nth, finder } => {
-            let known = landlock::KnownFile { files: *files, nth: *nth, finder: *finder };
+        What::Allow { ruleset, path, access, absent, files, nth, role } => {
+            let known = landlock::KnownFile { files: *files, nth: *nth, role: *role };
             landlock::allow(prepared, *ruleset, path, *access, *absent, known)
         }
         What::Restrict(ruleset) => landlock::restrict(prepared, *ruleset),

@@ -25,7 +25,7 @@ use crate::criu::{
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Namespace;
 use crate::plan::Plan;
-use crate::plan::images::{Named, Outside};
+use crate::plan::images::{HostBind, Named};
 use crate::plan::step::Last;
 use crate::status::Status;
 use crate::sys::handed::Handed;
@@ -210,7 +210,7 @@ impl Checkpoint {
             keep_descriptors(&descriptors, &self.imaging.directory)?;
             let names = descriptors.iter().map(|name| name.strip_prefix(NULL).unwrap_or(name));
             requested.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
-            requested.ext_mnt = external_mounts(record.init_process_pid, &plan.outside())?;
+            requested.ext_mnt = external_mounts(record.init_process_pid, &plan.host_binds())?;
             let more = foreign_mounts::record(record.init_process_pid, &requested.ext_mnt, &self.imaging.directory)?;
             requested.ext_mnt.extend(more);
         }
@@ -272,10 +272,10 @@ fn has_stopped(container: &Container) -> bool {
 }
 
 /// The path in the container and the name of each of these mounts.
-fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> {
+fn external_mounts(pid: i32, binds: &[HostBind]) -> Result<Vec<ExternalMount>> {
     let root = ContainerRoot::of(pid)?;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
-    for mount in outside {
+    for mount in binds {
         let Some((place, is_directory)) = path_of(&root, mount)? else { continue };
         // A directory is masked by a file system of the container itself.
         if mount.named == Named::Null && is_directory || !seen.insert(place.clone()) {
@@ -288,15 +288,15 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
 
 /// The path of a mount in the container, after all links are followed, and whether it is a directory. None if it does
 /// not exist.
-pub(super) fn path_of(root: &ContainerRoot, mount: &Outside) -> Result<Option<(String, bool)>> {
+pub(super) fn path_of(root: &ContainerRoot, mount: &HostBind) -> Result<Option<(String, bool)>> {
     let links = if mount.last == Last::Itself { Symlinks::LastItself } else { Symlinks::Followed };
     let found = match root.find(Path::new(OsStr::from_bytes(mount.place.to_bytes())), links) {
         Ok(found) => found,
-        Err(missed @ Missed::Foreign(_)) => bail!("{}: {missed}", mount.written()),
+        Err(missed @ Missed::Foreign(_)) => bail!("{}: {missed}", mount.written_path()),
         Err(Missed::Errno(_)) => return Ok(None),
     };
     let path = |fd: &OwnedFd| fs::read_link(Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string()));
-    let whole = path(&found.file).with_context(|| mount.written())?;
+    let whole = path(&found.file).with_context(|| mount.written_path())?;
     let top = path(root.directory())?;
     let below = whole.strip_prefix(&top).unwrap_or(&whole);
     Ok(Some((format!("/{}", below.to_string_lossy().trim_start_matches('/')), found.kind.is_dir())))

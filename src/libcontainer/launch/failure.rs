@@ -15,7 +15,7 @@ use super::launched::Launched;
 use crate::cgroup::{Cgroup, frozen_by};
 use crate::container::{AfterStart, Container, has_executed, is_ending};
 use crate::error::{Error, FailedStep, Kind, Result, bail, error};
-use crate::plan::failure::{self, Came};
+use crate::plan::failure::{self, Outcome};
 use crate::plan::step::{Slot, Step, What};
 use crate::sys::errno::words;
 use crate::wait::{self, Interrupted, limits};
@@ -61,7 +61,7 @@ pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
         let cause = cause.or_else(restricted);
         if let Some(cause) = cause.filter(|_| denied(launched, failed).is_none()) {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
-            let said = failure::program_because(&name, failed.errno, &cause);
+            let said = failure::exec_message_with_cause(&name, failed.errno, &cause);
             return error!(kind(launched, failed) => "{from}: {said}");
         }
     }
@@ -82,7 +82,7 @@ fn kind(launched: &Launched<'_>, failed: &Failure) -> Kind {
 
 /// The message if the profile denies the call.
 fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
-    launched.plan.denied(failed.step as usize, Came::Errno(failed))
+    launched.plan.denied(failed.step as usize, Outcome::Errno(failed))
 }
 
 /// The message for a step of an init that may have ended: nothing is looked up by its pid.
@@ -178,7 +178,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let n = launched.opened.page.step();
     let signal = ended.and_then(|status| status.terminating_signal());
     if signal == Some(libc::SIGSYS)
-        && let Some(said) = launched.plan.denied(n as usize, Came::Killed)
+        && let Some(said) = launched.plan.denied(n as usize, Outcome::Killed)
     {
         return error!(said);
     }

@@ -10,7 +10,7 @@ use crate::error::{Result, bail, error};
 use crate::host::Namespace;
 use crate::plan::namespaces::KINDS;
 use crate::plan::step::{Namespaces, What};
-use crate::plan::sysctl::written;
+use crate::plan::sysctl::changed_namespace;
 use crate::plan::{Opening, Plan};
 use crate::sys::errno::in_words;
 
@@ -31,7 +31,9 @@ pub(super) fn must_not_get_a_root(file: &OwnedFd, kind: u64, path: &Path, at: &A
 pub(super) fn must_not_be_written(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     for ((opening, _), fd) in plan.openings.iter().zip(fds) {
         let (Opening::Namespace(path, kind), Some(file)) = (opening, fd) else { continue };
-        let Some(step) = plan.init.iter().find(|step| written(&step.what) == Some(*kind) && !is_so(&step.what)) else {
+        let Some(step) =
+            plan.init.iter().find(|step| changed_namespace(&step.what) == Some(*kind) && !is_so(&step.what))
+        else {
             continue;
         };
         let at = &step.from;

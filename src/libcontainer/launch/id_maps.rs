@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
 use crate::host::grants::{grants, names};
-use crate::host::{Environment, id_map};
-use crate::plan::{IdMap, IdMaps, Writer};
+use crate::host::{Environment, IdMap, id_map};
+use crate::plan::{IdMaps, Writer};
 use crate::sys::errno::{in_words, words};
 use crate::sys::host_proc::HostProc;
 
@@ -133,7 +133,8 @@ impl IdMapFile<'_> {
 pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
     let maps = [("linux.uidMappings", &given.uids, "uid_map"), ("linux.gidMappings", &given.gids, "gid_map")];
     let warning = |(property, given, file): (&'static str, &Vec<IdMap>, &str)| {
-        let real = lines(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?);
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+        let real: Vec<_> = id_map::lines(&text).collect();
         if given.is_empty() || joined(given) == joined(&real) {
             return None;
         }
@@ -171,12 +172,7 @@ fn shown(ranges: &[(u32, u32)]) -> String {
 
 /// First id and count of each line of a uid_map or gid_map (user_namespaces(7)).
 fn ids(map: &str) -> Vec<(u32, u32)> {
-    lines(map).iter().map(|line| (line.container, line.size)).collect()
-}
-
-/// The lines of a uid_map or gid_map (user_namespaces(7)).
-fn lines(map: &str) -> Vec<IdMap> {
-    id_map::ranges(map).map(|range| IdMap { container: range.inside, host: range.outside, size: range.size }).collect()
+    id_map::lines(map).map(|line| (line.container, line.size)).collect()
 }
 
 #[cfg(test)]
@@ -202,7 +198,7 @@ mod tests {
 
     #[test]
     fn maps_are_equal_however_they_are_cut() {
-        let of = |text: &str| joined(&lines(text));
+        let of = |text: &str| joined(&id_map::lines(text).collect::<Vec<_>>());
         assert_eq!(of("0 1000 1\n1 1001 9\n"), of(" 0  1000 10"));
         assert_eq!(of("5 2000 5\n0 1000 5\n"), of("0 1000 5\n5 2000 5\n"));
         assert_ne!(of("0 1000 1\n1 1002 9\n"), of("0 1000 10"));

@@ -146,11 +146,11 @@ pub(super) fn external_mounts(plan: &Plan, root: Option<&Path>, directory: &Path
     };
     let opened = root.map(open).transpose()?;
     let mut all: Vec<ExternalMount> = Vec::new();
-    for mount in plan.outside() {
+    for mount in plan.host_binds() {
         let val = mount.source.to_string_lossy().into_owned();
         let resolved = opened.as_ref().map(|opened| path_of(opened, &mount)).transpose()?.flatten();
         // crun also uses the place of a masked file as its name.
-        for place in [Some(mount.written()), resolved.map(|(place, _)| place)].into_iter().flatten() {
+        for place in [Some(mount.written_path()), resolved.map(|(place, _)| place)].into_iter().flatten() {
             for key in [mount.name(&place), place] {
                 match all.iter_mut().find(|there| there.key == key) {
                     // The last one covers the earlier ones.

@@ -18,7 +18,7 @@ use super::container_root::{ContainerRoot, FoundFile, Missed, Symlinks, host_dev
 use super::inside::in_mounts;
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
-use crate::host::id_map::outside;
+use crate::host::id_map::host_id;
 use crate::host::{Namespace, mountinfo};
 use crate::plan::step::Setting;
 use crate::plan::{LiveMount, LiveTree};
@@ -62,7 +62,7 @@ impl RunningIdMaps {
             let given = mapped.iter().rposition(|(name, _)| name.as_c_str() == key);
             let given = given.and_then(|at| mapped[at].1.clone());
             let text = given.as_deref().unwrap_or(c"0").to_string_lossy().into_owned();
-            let id = text.parse().ok().and_then(|id| outside(map, id));
+            let id = text.parse().ok().and_then(|id| host_id(map, id));
             let name = key.to_string_lossy();
             let id = id.ok_or_else(|| error!("{name}={text}: the container's user namespace does not map it"))?;
             mapped.retain(|(name, _)| name.as_c_str() != key);

@@ -47,7 +47,7 @@ impl KernelGroups {
         }
         cgroup.must_have_what(writes, placement)?;
         cgroup.apply(writes)?;
-        Ok(cgroup.apply_devices(devices, placement.devices)?.as_deref().map(devices_not_restricted))
+        Ok(cgroup.apply_devices(devices, placement.on_forbidden_devices)?.as_deref().map(devices_not_restricted))
     }
 
     /// The cgroup, if the container has one.

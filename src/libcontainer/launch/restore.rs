@@ -368,7 +368,7 @@ impl Restore<'_> {
         if let (Some(cgroup), Some(planned)) = (cgroup, &self.plan.cgroup) {
             if planned.placement.unit.is_some() {
                 cgroup.apply(&planned.writes)?;
-                let why = cgroup.apply_devices(&planned.devices, planned.placement.devices)?;
+                let why = cgroup.apply_devices(&planned.devices, planned.placement.on_forbidden_devices)?;
                 making.warnings.extend(why.as_deref().map(super::resources::devices_not_restricted));
             }
             planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))?;

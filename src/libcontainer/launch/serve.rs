@@ -25,7 +25,8 @@ use crate::config::{At, Warning};
 use crate::container::{Lock, has_executed};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Environment;
-use crate::host::mountinfo::{self, View};
+use crate::host::mountinfo;
+use crate::host::views::{self, View};
 use crate::plan::step::{Slot, What};
 use crate::plan::{self, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
@@ -203,7 +204,8 @@ impl<'c> CgroupEntry<'c> {
         if let Some(starting) = self.starting.take() {
             starting.wait().map_err(|error| failure::starved_or(launched, cgroup, error))?;
             cgroup.enter_below_unit(placement, writes, pid)?;
-            let applied = cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.devices));
+            let applied =
+                cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.on_forbidden_devices));
             let why = applied.map_err(|error| failure::starved_or(launched, cgroup, error))?;
             launched.opened.warnings.extend(why.as_deref().map(devices_not_restricted));
         }
@@ -384,13 +386,13 @@ fn delegate(launched: &Launched<'_>, cgroup: &Cgroup) -> Result<()> {
 fn check_views(launched: &Launched<'_>) -> Result<()> {
     let text = launched.opened.proc.read_of(launched.child.pid, c"mountinfo");
     let mounts = mountinfo::parse(&text.context("RootChange::Move: read mountinfo of init")?);
-    let found = mountinfo::views(&mounts, Path::new("/"));
+    let found = views::views(&mounts, Path::new("/"));
     let steps = launched.plan.bridge.iter().chain(&launched.plan.init);
     let unmounted = steps.filter_map(|step| match &step.what {
         What::Unmount(path) => Some(path.to_bytes()),
         _ => None,
     });
-    match mountinfo::unknown(&found, unmounted.collect()) {
+    match views::first_unknown(&found, unmounted.collect()) {
         None => Ok(()),
         Some(View { path, .. }) => {
             let changed = "the host's mounts have changed";

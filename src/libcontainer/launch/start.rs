@@ -98,11 +98,11 @@ fn answered(container: &Container, last: Option<Up>, cause: Option<String>) -> R
             match denied {
                 Some((errno, said)) if errno == failed.errno.raw_os_error() => bail!(said),
                 _ if is_exec(container, &failed) => {
-                    let because = |cause: String| failure::program_because(&name, failed.errno, &cause);
-                    bail!("{from}: {}", cause.map_or_else(|| failure::program(&name, failed.errno), because))
+                    let because = |cause: String| failure::exec_message_with_cause(&name, failed.errno, &cause);
+                    bail!("{from}: {}", cause.map_or_else(|| failure::exec_message(&name, failed.errno), because))
                 }
                 _ if failed.said.is_empty() => bail!("{from}: {name}: {}", words(failed.errno)),
-                _ => Err(error!(Kind::Hook => failure::hook(&from, &name, &failed))),
+                _ => Err(error!(Kind::Hook => failure::hook_message(&from, &name, &failed))),
             }
         }
         Some(Up::Request(_)) => bail!("unexpected packet from init"),

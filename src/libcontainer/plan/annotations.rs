@@ -19,6 +19,8 @@ pub const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
 pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 /// An unknown system call in the profile is an error.
 pub const FAIL_UNKNOWN_SYSCALL: &str = "run.oci.seccomp_fail_unknown_syscall";
+/// The socket of the seccomp agent.
+pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 /// The filter itself, in base64.
 pub const BPF_DATA: &str = "run.oci.seccomp_bpf_data";
 /// The option for the SELinux label of mounts.

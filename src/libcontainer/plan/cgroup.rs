@@ -9,7 +9,7 @@ use super::annotations;
 use super::finished::PlannedCgroup;
 use super::given::{CgroupUse, Given, Rootless};
 use super::notes::Notes;
-use super::resources::{self, CgroupOwner, DeviceAccess, OnForbidden, Placement, Refused};
+use super::resources::{self, CgroupOwner, DeviceAccess, OnForbidden, Placement, WithoutCgroup};
 use crate::config::{At, Faults};
 use crate::host::Cgroups;
 
@@ -20,7 +20,7 @@ const DISABLED: &str = "not applied: the container has no cgroup (CgroupUse::Dis
 impl PlannedCgroup {
     /// True when the container may run without a cgroup of its own.
     pub(super) fn may_lack(&self) -> bool {
-        self.placement.refused == Refused::None
+        self.placement.without_cgroup == WithoutCgroup::Runs
     }
 
     /// Adds the user who owns the cgroup.
@@ -51,20 +51,20 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
         }
         placement = placement.below_unit(&below);
     }
-    placement.refused = refused(given, path.is_some() || delegated.is_some());
+    placement.without_cgroup = without_cgroup(given, path.is_some() || delegated.is_some());
     placement.delegated = delegated;
-    placement.devices = on_forbidden(rules(resources), given);
-    if placement.places.is_empty() && placement.refused != Refused::None {
+    placement.on_forbidden_devices = on_forbidden(rules(resources), given);
+    if placement.directories.is_empty() && placement.without_cgroup != WithoutCgroup::Runs {
         notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({RUN_WITHOUT})"));
     }
     let writes = resources.map_or(Ok(Vec::new()), |requested| resources::writes(requested, &given.host.cgroups));
     let writes = notes.keep(writes);
-    if placement.places.is_empty() {
+    if placement.directories.is_empty() {
         for write in writes.iter().flatten() {
             notes.fault(&write.at, NOT_MOUNTED);
         }
     }
-    let devices = devices(rules(resources), placement.devices, given, notes);
+    let devices = devices(rules(resources), placement.on_forbidden_devices, given, notes);
     let (writes, devices) = (writes?, devices?);
     if let Some(unit) = &mut placement.unit {
         unit.properties = resources::unit_properties::properties(&writes);
@@ -109,12 +109,12 @@ fn without(path_is_requested: bool, resources: Option<&LinuxResources>, given: &
 }
 
 /// What happens when the runtime may not make a cgroup.
-fn refused(given: &Given<'_>, path_is_requested: bool) -> Refused {
+fn without_cgroup(given: &Given<'_>, path_is_requested: bool) -> WithoutCgroup {
     match given.flags.rootless {
-        Rootless::No => Refused::Fails,
-        Rootless::Auto if given.host.me.is_root() => Refused::Fails,
-        _ if given.flags.cgroup != CgroupUse::Own || path_is_requested => Refused::Reported,
-        Rootless::Auto | Rootless::Yes => Refused::None,
+        Rootless::No => WithoutCgroup::Fails,
+        Rootless::Auto if given.host.me.is_root() => WithoutCgroup::Fails,
+        _ if given.flags.cgroup != CgroupUse::Own || path_is_requested => WithoutCgroup::FailsWithAdvice,
+        Rootless::Auto | Rootless::Yes => WithoutCgroup::Runs,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::credentials::Credentials;
 use super::devices::Devices;
 use super::filter::Loaded;
-use super::given::{Facts, Given, Own, Role};
+use super::given::{Facts, Given, Own};
 use super::hooks::Hooks;
 use super::labels::ProcessLabels;
 use super::landlock::Landlock;
@@ -17,6 +17,7 @@ use super::process::Payload;
 use super::rootfs::Rootfs;
 use super::run_as::Scheduling;
 use super::session::Session;
+use super::step::Role;
 use super::steps::Steps;
 use super::sysctl::Parameter;
 use super::uts::UtsNames;
@@ -111,7 +112,7 @@ impl Subjects {
     fn in_order(mut self, plan: Plan, facts: &Facts<'_>) -> Plan {
         let (kinds, root, session) = (&self.kinds, &self.root, &self.session);
         let (hooks, filter) = (&mut self.hooks, self.filter.as_ref());
-        let mut list = Steps::new(facts.host.me.mounts);
+        let mut list = Steps::new(facts.host.me.may_mount);
         let steps = &mut list;
         process::begin(steps); //                     signals, umask
         entering::unseen_from_the_clone_on(plan.clone_args, steps); // others cannot trace it
@@ -150,7 +151,7 @@ impl Subjects {
         self.payload.enter_cwd(steps); //             the working directory and HOME, as root
         self.scheduling.steps(steps); //              scheduler, priorities, memory
         self.credentials.forbid_new_privileges(steps);
-        self.landlock.iter().for_each(|landlock| landlock.steps(super::step::FileFinder::First, steps)); // ORDER: no step mounts after this
+        self.landlock.iter().for_each(|landlock| landlock.steps(steps)); // ORDER: no step mounts after this
         let until_exec = filter.map_or(0, |filter| filter.takes);
         self.credentials.give_up_power(until_exec, steps); // groups, ids, capabilities
         // ORDER: other processes may see init only after it cannot reach anything of the host, and has only the rights of

@@ -3,11 +3,11 @@
 use rustix::thread::Gid;
 
 use super::annotations;
-use super::given::{Given, KEEP_GROUPS, Own, Role, Switch};
+use super::given::{Given, KEEP_GROUPS, Own, Switch};
 use super::idmap::{Ids, Maps};
 use super::namespaces::USER;
 use super::notes::Notes;
-use super::step::{CapabilitySets, Namespaces, What};
+use super::step::{CapabilitySets, Namespaces, Role, What};
 use super::steps::Steps;
 use super::values::must_be_an_id;
 use super::{capabilities, entering};

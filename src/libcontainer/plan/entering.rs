@@ -66,7 +66,7 @@ pub(super) fn enter(
     }
     if kinds.private(USER) {
         let mut rest = kinds.new.without(CGROUP | TIME | USER | PID);
-        if facts.host.me.mounts == MayMount::Inside {
+        if facts.host.me.may_mount == MayMount::Inside {
             // ORDER: before BecomeRoot: the caller's user can reach files that the container's root may not reach.
             if rest.has(MOUNT) {
                 steps.at(&at, What::Unshare(Namespaces(MOUNT)));

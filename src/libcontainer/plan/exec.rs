@@ -1,9 +1,10 @@
 //! The plan of a further process in a running container.
 
-use super::given::{Given, Joining, Own, Role};
+use super::given::{Given, Joining, Own};
 use super::idmap::Maps;
 use super::namespaces::SpawnOrder;
 use super::notes::Notes;
+use super::step::Role;
 use super::steps::Steps;
 use super::{Plan, affinity, credentials, entering, filter, labels, landlock, limits, process, run_as, session};
 use crate::config::{At, Faults};
@@ -35,7 +36,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
 
     // Part two says what is done, in this order.
     let filter = loaded.as_ref();
-    let mut list = Steps::new(given.host.me.mounts);
+    let mut list = Steps::new(given.host.me.may_mount);
     let steps = &mut list;
     process::begin(steps);
     entering::unseen(steps);
@@ -49,7 +50,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     affinity.in_cgroup(steps); //                     before the scheduler, which may check it
     scheduling.steps(steps);
     credentials.forbid_new_privileges(steps);
-    landlock.iter().for_each(|landlock| landlock.steps(super::step::FileFinder::Later, steps));
+    landlock.iter().for_each(|landlock| landlock.steps(steps));
     credentials.give_up_power(filter.map_or(0, |filter| filter.takes), steps);
     if spawn == SpawnOrder::Last {
         entering::spawned_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init

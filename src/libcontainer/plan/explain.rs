@@ -5,12 +5,13 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::finished::{
-    IdMap, IdMaps, Mapped, Mapper, NetDevice, Opening, Plan, PlannedCgroup, RuntimeHooks, TimeOffset, Writer,
+    IdMaps, Mapped, Mapper, NetDevice, Opening, Plan, PlannedCgroup, RuntimeHooks, TimeOffset, Writer,
 };
 use super::resctrl::ResctrlGroup;
 use super::resources::{Delegated, Write};
 use super::step::{Rlimit, Step, What};
 use crate::config::At;
+use crate::host::IdMap;
 use crate::sys::mount::Reach;
 use crate::sys::sched::SchedAttr;
 use crate::wire::Request;
@@ -83,7 +84,7 @@ impl Plan {
             acts.push(("open", format!("open {opening} #{n}"), json!({"slot": n, "path": path}), at.to_string()));
         }
         if let Some(PlannedCgroup { placement, writes, devices }) = &self.cgroup {
-            let directories: Vec<_> = placement.places.iter().map(|place| &place.directory).collect();
+            let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
             let lines = placement.lines().into_iter();
             acts.extend(
                 lines.map(|act| ("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath".to_owned())),

@@ -62,7 +62,7 @@ const MISSING: &str =
 
 /// The result of a step that runs under the filter.
 #[derive(Clone, Copy, Debug)]
-pub enum Came<'f> {
+pub enum Outcome<'f> {
     /// The step failed.
     Errno(&'f Failure),
     /// SIGSYS killed the process.
@@ -86,13 +86,13 @@ impl Plan {
     }
 
     /// The message for step `n`, if the profile denies its call. `n` counts the bridge's steps, too.
-    pub fn denied(&self, n: usize, came: Came<'_>) -> Option<String> {
-        let (step, call) = self.after_filter(n, came)?;
-        let so = match (came, self.filter.as_ref()?.denies(&call)?) {
-            (Came::Errno(failure), Denied::With(errno)) if failure.errno.raw_os_error() == errno => {
+    pub fn denied(&self, n: usize, outcome: Outcome<'_>) -> Option<String> {
+        let (step, call) = self.after_filter(n, outcome)?;
+        let so = match (outcome, self.filter.as_ref()?.denies(&call)?) {
+            (Outcome::Errno(failure), Denied::With(errno)) if failure.errno.raw_os_error() == errno => {
                 words(failure.errno)
             }
-            (Came::Killed, Denied::ByDeath) => KILLED.to_owned(),
+            (Outcome::Killed, Denied::ByDeath) => KILLED.to_owned(),
             _ => return None,
         };
         Some(profile_denies(step, &call, &so))
@@ -101,7 +101,7 @@ impl Plan {
     /// The result if the profile always denies the call of step `n`: the errno (0 if the process is killed), and the
     /// message.
     pub fn denied_always(&self, n: usize) -> Option<(i32, String)> {
-        let (step, call) = self.after_filter(n, Came::Killed)?;
+        let (step, call) = self.after_filter(n, Outcome::Killed)?;
         let (errno, so) = match self.filter.as_ref()?.denies(&call)? {
             Denied::With(errno) => (errno, words(Errno::from_raw_os_error(errno))),
             Denied::ByDeath => (0, KILLED.to_owned()),
@@ -110,16 +110,16 @@ impl Plan {
     }
 
     /// A step that comes after the filter is loaded, and its system call.
-    fn after_filter(&self, n: usize, came: Came<'_>) -> Option<(&Step, String)> {
+    fn after_filter(&self, n: usize, outcome: Outcome<'_>) -> Option<(&Step, String)> {
         let n = n.checked_sub(self.bridge.len())?;
         let loaded = self.init.iter().position(|step| matches!(step.what, What::Seccomp(_)))?;
         let step = self.init.get(n).filter(|_| n > loaded)?;
-        let call = match (&step.what, came) {
+        let call = match (&step.what, outcome) {
             (What::Exec(_), _) => "execve".to_owned(),
             (What::Hooks { .. }, _) => return None,
-            (_, Came::Errno(failure)) => failure.said.text().into_owned(),
+            (_, Outcome::Errno(failure)) => failure.said.text().into_owned(),
             // A process that waits is in read(2).
-            (_, Came::Killed) => "read".to_owned(),
+            (_, Outcome::Killed) => "read".to_owned(),
         };
         Some((step, call))
     }
@@ -140,9 +140,9 @@ fn message_by_step(at: &str, what: &What, failure: &Failure, source: Option<&Pat
     match what {
         What::FindProgram(exec) | What::Exec(exec) => {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
-            format!("{at}: {}", program(&name, failure.errno))
+            format!("{at}: {}", exec_message(&name, failure.errno))
         }
-        What::Hooks { point, .. } => hook(at, point.name(), failure),
+        What::Hooks { point, .. } => hook_message(at, point.name(), failure),
         What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
@@ -290,7 +290,7 @@ pub fn detail(failure: &Failure) -> String {
 
 /// Engines match these words to return exit status 126 or 127: `executable file not found in $PATH`, `no such file or
 /// directory`, `permission denied`, `is a directory`, `not a directory`.
-pub fn program(name: &str, errno: Errno) -> String {
+pub fn exec_message(name: &str, errno: Errno) -> String {
     match errno {
         Errno::NOENT | Errno::NOTDIR if !name.contains('/') => {
             let hint =
@@ -305,7 +305,7 @@ pub fn program(name: &str, errno: Errno) -> String {
 }
 
 /// A program that exists and cannot be executed, and the cause.
-pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
+pub fn exec_message_with_cause(name: &str, errno: Errno, cause: &str) -> String {
     // The message has the name already.
     let own = format!("{name:?} ");
     let cause = cause.strip_prefix(&own).unwrap_or(cause);
@@ -317,7 +317,7 @@ pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
 }
 
 /// The message for a hook of the list at `at`.
-pub fn hook(at: &str, name: &str, failure: &Failure) -> String {
+pub fn hook_message(at: &str, name: &str, failure: &Failure) -> String {
     match failure.said.subject() {
         About::Hook(n, ending) => {
             format!("{at}[{n}]: error running {name} hook #{n}: {}", ended(ending, failure))
@@ -446,7 +446,7 @@ mod tests {
     fn a_hook_is_told_by_its_number_and_its_end_and_words_decide_nothing() {
         let made = |errno, said: &str, subject| {
             let said = Words::of(said.as_bytes()).about(subject);
-            hook("hooks.createContainer", "createContainer", &Failure { step: 0, errno, said })
+            hook_message("hooks.createContainer", "createContainer", &Failure { step: 0, errno, said })
         };
         let ended = |ending| made(Errno::CANCELED, "", About::Hook(2, ending));
         let start = "hooks.createContainer[2]: error running createContainer hook #2: ";

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::namespaces::words;
 use super::needs::{Right, Writes};
 use super::ruleset::fs_names;
-use super::step::{Absent, ConsoleDevice, Execve, FileFinder, HookCommand, MountChange, NewMount, Setting, What};
+use super::step::{Absent, ConsoleDevice, Execve, HookCommand, MountChange, NewMount, Role, Setting, What};
 use super::step_text::text;
 use crate::sys::mount::Reach;
 use crate::wire::Request;
@@ -70,9 +70,9 @@ impl What {
                 json!({"effective": effective, "permitted": permitted, "inheritable": inheritable, "ambient": ambient,
                     "untilExec": until_exec})
             }
-            What::Allow { path, access, absent, finder, .. } => {
+            What::Allow { path, access, absent, role, .. } => {
                 json!({"inside": text(path), "access": fs_names(*access),
-                "optional": *absent == Absent::Skipped, "same": *finder == FileFinder::Later})
+                "optional": *absent == Absent::Skipped, "same": *role == Role::Further})
             }
             What::Seccomp(flags) => json!({"flags": flags}),
             What::Scheduler(attr) => json!({"policy": attr.policy, "flags": attr.flags, "nice": attr.nice,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::annotations::{self, BPF_DATA, FAIL_UNKNOWN_SYSCALL};
+use super::annotations::{self, BPF_DATA, FAIL_UNKNOWN_SYSCALL, SECCOMP_RECEIVER};
 use super::credentials::Credentials;
 use super::given::{Given, Own, Switch};
 use super::notes::Notes;
@@ -13,9 +13,6 @@ use super::step::What;
 use super::steps::Steps;
 use crate::config::At;
 use crate::wire::Request;
-
-/// crun's annotation that names the seccomp agent's socket.
-pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// A filter, and how it is loaded.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use super::ruleset::Ruleset;
 use super::seccomp::Filter;
 use super::step::{Namespaces, Rlimit, Slot, Step};
 use crate::config::{At, Warning};
+use crate::host::IdMap;
 use crate::sys::mount::Reach;
 use crate::sys::sched::SchedAttr;
 
@@ -139,24 +140,6 @@ pub enum OomScore {
     Inherited(i32),
     /// The same. It is not an error if the runtime may not lower its score.
     InheritedIfAllowed(i32),
-}
-
-/// One line of a uid_map or gid_map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdMap {
-    /// The first id in the container.
-    pub container: u32,
-    /// The first id on the host.
-    pub host: u32,
-    /// The number of ids.
-    pub size: u32,
-}
-
-/// The format that the kernel reads.
-impl std::fmt::Display for IdMap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{} {} {}", self.container, self.host, self.size)
-    }
 }
 
 /// One line of timens_offsets.

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process};
 
 use super::resources::unit::Manager;
-use super::step::CallersGroups;
-use super::step::Namespaces;
+use super::step::{CallersGroups, Namespaces, Role};
 use crate::config::{At, Config};
 use crate::host::Host;
 
@@ -221,15 +220,6 @@ pub(super) struct Own<'a> {
     pub(super) process: Option<&'a Process>,
     pub(super) at: &'a At,
     pub(super) role: Role,
-}
-
-/// The role of a process in the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Its first process.
-    First,
-    /// One of `exec`.
-    Further,
 }
 
 /// The other input of steps. Steps depend on this and on the values that were read. They do not see config.json.

@@ -2,11 +2,12 @@
 
 use oci_spec::runtime::LinuxIdMapping;
 
-use super::finished::{IdMap, IdMaps, Writer};
+use super::finished::{IdMaps, Writer};
 use super::given::Given;
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
 use crate::config::At;
+use crate::host::IdMap;
 
 /// The most lines that the kernel accepts in one map (user_namespaces(7), Linux 4.15).
 const MAX_LINES: usize = 340;

@@ -15,7 +15,7 @@ const NULL: &str = "/dev/null";
 
 /// A mount that is bound from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outside {
+pub struct HostBind {
     /// Its place: a path relative to the root.
     pub place: CString,
     /// Whether the last name of the path may be a link.
@@ -75,7 +75,7 @@ pub struct JoinedNamespace {
 
 impl Plan {
     /// All that is bound from the host.
-    pub fn outside(&self) -> Vec<Outside> {
+    pub fn host_binds(&self) -> Vec<HostBind> {
         let mut all = Vec::new();
         for step in self.bridge.iter().chain(&self.init) {
             let (place, last, slot, named) = match &step.what {
@@ -86,7 +86,7 @@ impl Plan {
                 _ => continue,
             };
             let Some(source) = self.source(slot) else { continue };
-            all.push(Outside { place: place.clone(), last, source, named });
+            all.push(HostBind { place: place.clone(), last, source, named });
         }
         all
     }
@@ -155,7 +155,7 @@ fn maps_ids(opening: &Opening) -> bool {
     }
 }
 
-impl Outside {
+impl HostBind {
     /// Its name in the images. `place` is its path after all links are followed.
     pub fn name(&self, place: &str) -> String {
         match self.named {
@@ -165,7 +165,7 @@ impl Outside {
     }
 
     /// Its place as it is written.
-    pub fn written(&self) -> String {
+    pub fn written_path(&self) -> String {
         format!("/{}", self.place.to_string_lossy())
     }
 }

@@ -10,7 +10,7 @@ use super::finished::Opening;
 use super::given::{Given, Own};
 use super::notes::Notes;
 use super::ruleset::{self, FS, NET, RightsField, Ruleset, SCOPES, Word};
-use super::step::{Absent, FileFinder, What};
+use super::step::{Absent, Role, What};
 use super::steps::Steps;
 use super::values::c_string;
 use crate::config::{At, JsonObject};
@@ -25,6 +25,7 @@ pub(super) struct Landlock {
     ruleset: Ruleset,
     paths: Vec<(At, CString, u64)>,
     absent: Absent,
+    role: Role,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +98,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
         paths: reader.paths(&policy, ruleset.fs),
         ruleset: Ruleset { ports: reader.ports(&policy, ruleset.net), ..ruleset },
         absent: if policy.compatibility == Compatibility::Required { Absent::Refused } else { Absent::Skipped },
+        role: own.role,
         at: at.clone(),
     };
     own.process?;
@@ -242,13 +244,13 @@ impl Landlock {
     /// ORDER: after the root has changed, because the paths are the container's, and after the last mount, because a
     /// process with such a ruleset cannot mount. Before the ids change: the paths are looked up as root, and
     /// landlock_restrict_self(2) may need CAP_SYS_ADMIN.
-    pub(super) fn steps(&self, finder: FileFinder, steps: &mut Steps) {
+    pub(super) fn steps(&self, steps: &mut Steps) {
         let slot = steps.open(&self.at, Opening::Landlock(self.ruleset.clone()));
         if !self.paths.is_empty() {
             let files = steps.open(&self.at, Opening::FilesOfRuleset);
             for (nth, (at, path, access)) in self.paths.iter().enumerate() {
-                let (path, access, absent) = (path.clone(), *access, self.absent);
-                steps.at(at, What::Allow { ruleset: slot, path, access, absent, files, nth, finder });
+                let (path, access, absent, role) = (path.clone(), *access, self.absent, self.role);
+                steps.at(at, What::Allow { ruleset: slot, path, access, absent, files, nth, role });
             }
         }
         steps.at(&self.at, What::Restrict(slot));

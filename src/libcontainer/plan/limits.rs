@@ -9,7 +9,7 @@ use super::notes::Notes;
 use super::step::{Rlimit, What};
 use super::steps::Steps;
 use crate::config::At;
-use crate::host::Users;
+use crate::host::UserNamespace;
 
 /// CAP_SYS_RESOURCE as a mask (linux/capability.h).
 const SYS_RESOURCE: u64 = 1 << 24;
@@ -75,9 +75,9 @@ pub(super) fn oom_score(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> O
     if !(-1000..=1000).contains(&score) {
         notes.fault(&own.at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
     }
-    Some(match (given.host.me.uid, given.host.me.users) {
-        (0, Users::Initial) => OomScore::OfInit(score),
-        (0, Users::Nested) => OomScore::InheritedIfAllowed(score),
+    Some(match (given.host.me.uid, given.host.me.user_namespace) {
+        (0, UserNamespace::Initial) => OomScore::OfInit(score),
+        (0, UserNamespace::Nested) => OomScore::InheritedIfAllowed(score),
         _ => OomScore::Inherited(score),
     })
 }

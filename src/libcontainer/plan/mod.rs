@@ -59,10 +59,9 @@ pub(crate) mod values;
 
 pub use create::create;
 pub use exec::exec;
-pub use filter::SECCOMP_RECEIVER;
 pub use finished::{
-    Dumpable, FirstClone, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup,
-    RuntimeHooks, TimeOffset, Writer,
+    Dumpable, FirstClone, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks,
+    TimeOffset, Writer,
 };
 pub use given::{CgroupUse, Flags, Given, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
 pub use landlock::LANDLOCK;

@@ -169,7 +169,7 @@ impl Bind {
     pub(super) fn steps(self, steps: &mut Steps) {
         let ids = self.ids.map(|(maps, reach)| Mapped { by: maps.open(&self.at, steps), reach });
         let (opening, is_sent) = match self.opening {
-            Opening::Source(path, reach, _) => (Opening::Source(path, reach, ids), steps.mounts() == MayMount::Here),
+            Opening::Source(path, reach, _) => (Opening::Source(path, reach, ids), steps.may_mount() == MayMount::Here),
             other => (other, false),
         };
         let slot = steps.open(&self.source, opening);

@@ -58,7 +58,7 @@ pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &MountEntry<'_>, n
 /// the file system, and the user namespace of the maps (mount_setattr(2)). An ordinary user's runtime lacks the first,
 /// and init lacks the last.
 fn must_be_root(given: &Given<'_>, entry: &MountEntry<'_>, notes: &mut Notes) {
-    if given.host.me.mounts == MayMount::Inside {
+    if given.host.me.may_mount == MayMount::Inside {
         notes.fault(&entry.at, "only root can map the ids of a mount");
     }
 }

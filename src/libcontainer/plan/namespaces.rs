@@ -128,9 +128,9 @@ fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
     let (me, at) = (&given.host.me, At::new("linux.namespaces"));
     if me.uid != 0 && !kinds.private(USER) {
         notes.fault(&at, format!("rootless container requires user namespaces: we are uid {} and not root", me.uid));
-    } else if me.mounts == MayMount::Inside && !kinds.private(USER) {
+    } else if me.may_mount == MayMount::Inside && !kinds.private(USER) {
         notes.fault(&at, "needs a user namespace: the caller may not mount in its own");
-    } else if me.mounts == MayMount::Inside && !kinds.private(MOUNT) {
+    } else if me.may_mount == MayMount::Inside && !kinds.private(MOUNT) {
         notes.fault(&at, "needs a mount namespace: the caller may not mount in its own");
     }
 }

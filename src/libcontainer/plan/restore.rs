@@ -83,7 +83,7 @@ impl Plan {
             lines.runtime("mount point", format!("make {place} if it is missing"), json!({"path": place}), MOUNTS);
         }
         if let Some(PlannedCgroup { placement, .. }) = &self.cgroup {
-            let directories: Vec<_> = placement.places.iter().map(|place| &place.directory).collect();
+            let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
             for act in placement.lines() {
                 lines.runtime("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath");
             }
@@ -112,8 +112,8 @@ impl Plan {
     }
 
     fn mounts_of_the_host(&self, lines: &mut Lines, dumped: &Dumped) {
-        for mount in self.outside() {
-            let (place, name) = (mount.written(), mount.name(&mount.written()));
+        for mount in self.host_binds() {
+            let (place, name) = (mount.written_path(), mount.name(&mount.written_path()));
             // CRIU mounts only places that the checkpoint had. All masked files have the same name.
             let by_name = mount.named == Named::Place;
             if !dumped.external.iter().any(|(key, there)| *there == place || by_name && *key == name) {

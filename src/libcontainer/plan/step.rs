@@ -7,8 +7,8 @@ use rustix::thread::Gid;
 
 pub use super::step_arguments::{
     Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, DeviceNode, EnvOf, Execve, FILE_ID_SIZE,
-    FILE_RIGHTS, FileFinder, HookCommand, Kept, Last, Missing, MountChange, Namespaces, NewMount, Other, Pty, Remount,
-    Rlimit, Setting, Slot, Target,
+    FILE_RIGHTS, HookCommand, Kept, Last, Missing, MountChange, Namespaces, NewMount, Other, Pty, Remount, Rlimit,
+    Role, Setting, Slot, Target,
 };
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -195,8 +195,9 @@ pub enum What {
         files: Slot,
         /// The number of this path in the list.
         nth: usize,
-        /// The process that looks it up.
-        finder: FileFinder,
+        /// The process that looks it up. The first one records the files that it finds. A further one must find the same
+        /// files: the container may have put a link or another file there.
+        role: Role,
     },
     /// landlock_restrict_self(2).
     Restrict(Slot),

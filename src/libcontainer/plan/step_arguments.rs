@@ -177,13 +177,13 @@ pub enum Absent {
 /// The size of a device number and an inode number. They identify a file of a ruleset.
 pub const FILE_ID_SIZE: usize = 16;
 
-/// Which process looks up the paths of a ruleset.
+/// The role of a process in the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileFinder {
-    /// The container's first process. It records the files that it finds.
+pub enum Role {
+    /// Its first process.
     First,
-    /// A later process (exec). It must find the same files: the container may have put a link or another file there.
-    Later,
+    /// A process of `exec`.
+    Further,
 }
 
 /// One hook that init runs itself, ready for execve(2).

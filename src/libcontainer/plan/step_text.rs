@@ -3,14 +3,15 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::finished::{IdMap, OomScore, Opening};
+use super::finished::{OomScore, Opening};
 use super::mount_options::{self, PROPAGATION};
 use super::namespaces;
 use super::ruleset::fs_names;
 use super::step::{
-    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, FileFinder, Kept, MountChange, Namespaces, NewMount,
-    Pty, Remount, Setting, Slot, Step, Target, What,
+    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, Kept, MountChange, Namespaces, NewMount, Pty,
+    Remount, Role, Setting, Slot, Step, Target, What,
 };
+use crate::host::IdMap;
 use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
 use crate::wire::Request;
@@ -155,9 +156,9 @@ impl fmt::Display for What {
                 if *until_exec == 0 { Ok(()) } else { write!(f, ", and {until_exec:x} until the exec") }
             }
             What::NoNewPrivs => f.write_str("no_new_privs"),
-            What::Allow { path, access, absent, finder, .. } => {
+            What::Allow { path, access, absent, role, .. } => {
                 let optional = if *absent == Absent::Skipped { ", if it exists" } else { "" };
-                let same = if *finder == FileFinder::Later { ", if it is the file of create" } else { "" };
+                let same = if *role == Role::Further { ", if it is the file of create" } else { "" };
                 write!(f, "allow {} beneath {}{optional}{same}", fs_names(*access).join(","), rooted(path))
             }
             What::Restrict(ruleset) => write!(f, "landlock_restrict_self {ruleset}"),

@@ -12,7 +12,7 @@ pub(super) struct Steps {
     bridge: Vec<Step>,
     init: Vec<Step>,
     openings: Vec<(Opening, At)>,
-    mounts: MayMount,
+    may_mount: MayMount,
     /// The index in init's steps where init opens the runtime's files again.
     finding: Option<usize>,
 }
@@ -35,9 +35,9 @@ impl Whole {
 }
 
 impl Steps {
-    /// No steps yet. `mounts` says in which mount namespace the runtime may copy mounts.
-    pub(super) fn new(mounts: MayMount) -> Steps {
-        Steps { bridge: Vec::new(), init: Vec::with_capacity(64), openings: Vec::new(), mounts, finding: None }
+    /// No steps yet. `may_mount` says in which mount namespace the runtime may copy mounts.
+    pub(super) fn new(may_mount: MayMount) -> Steps {
+        Steps { bridge: Vec::new(), init: Vec::with_capacity(64), openings: Vec::new(), may_mount, finding: None }
     }
 
     /// Adds a step that comes from the property at `at`.
@@ -67,8 +67,8 @@ impl Steps {
     }
 
     /// Where the runtime may mount.
-    pub(super) fn mounts(&self) -> MayMount {
-        self.mounts
+    pub(super) fn may_mount(&self) -> MayMount {
+        self.may_mount
     }
 
     /// The slot of a new descriptor.
@@ -91,7 +91,7 @@ impl Steps {
     }
 
     fn as_we_may(&self, opening: Opening) -> Opening {
-        match self.mounts {
+        match self.may_mount {
             MayMount::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
             MayMount::Inside | MayMount::Here => opening,
         }

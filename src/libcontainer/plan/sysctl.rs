@@ -78,7 +78,7 @@ pub(super) fn steps(parameters: Vec<Parameter>, steps: &mut Steps) {
 }
 
 /// The type of the namespace (CLONE_NEW*) in which a step changes a kernel parameter or a name.
-pub fn written(what: &What) -> Option<u64> {
+pub fn changed_namespace(what: &What) -> Option<u64> {
     match what {
         What::Sysctl { name, .. } => scope(name.to_str().ok()?).ok().flatten().map(bit),
         What::Hostname(_) | What::Domainname(_) => Some(UTS),

@@ -65,7 +65,7 @@ fn layout(cgroups: &Cgroups) -> Finding {
 fn parent(cgroups: &Cgroups) -> Option<PathBuf> {
     let placement = placement(None, "ID", cgroups).ok()?;
     let directory = placement.directory("memory").or_else(|| placement.directory(""));
-    let directory = directory.or_else(|| placement.places.first().map(|place| place.directory.as_path()))?;
+    let directory = directory.or_else(|| placement.directories.first().map(|place| place.directory.as_path()))?;
     directory.parent().map(Path::to_path_buf)
 }
 

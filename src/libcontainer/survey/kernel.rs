@@ -256,7 +256,7 @@ fn has_unique_ids() -> bool {
 /// A child copies a detached mount: in a new user namespace, unless we may mount.
 fn copies_detached(looked: &Looked<'_>) -> There {
     let me = looked.host.me;
-    let users = if me.is_root() || me.mounts == MayMount::Here { 0 } else { libc::CLONE_NEWUSER };
+    let users = if me.is_root() || me.may_mount == MayMount::Here { 0 } else { libc::CLONE_NEWUSER };
     let tried = in_child(|_| {
         unshare(u64::from((users | libc::CLONE_NEWNS).unsigned_abs())).map_err(|_| Errno::ACCESS)?;
         let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -56,7 +56,7 @@ enum Maker {
 }
 
 fn maker(me: Me) -> Maker {
-    if me.is_root() || me.mounts == MayMount::Here { Maker::Alone } else { Maker::InUserNamespace }
+    if me.is_root() || me.may_mount == MayMount::Here { Maker::Alone } else { Maker::InUserNamespace }
 }
 
 fn of_users(made: Result<(), Errno>, maker: Maker) -> Finding {

@@ -17,7 +17,7 @@ use oci_spec::runtime::LinuxResources;
 
 pub use devices::{DEVICES, DeviceAccess, List as DeviceList, devices, not_restricted};
 pub use placement::{
-    CgroupDirectory, CgroupOwner, Delegated, OnForbidden, Placement, Refused, placement, unit_placement,
+    CgroupDirectory, CgroupOwner, Delegated, OnForbidden, Placement, WithoutCgroup, placement, unit_placement,
 };
 use sheet::Sheet;
 pub use sheet::{OnFailure, Write};

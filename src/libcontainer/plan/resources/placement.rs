@@ -26,13 +26,13 @@ pub struct CgroupDirectory {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
     /// One for each hierarchy.
-    pub places: Vec<CgroupDirectory>,
+    pub directories: Vec<CgroupDirectory>,
     /// The systemd unit of these directories.
     pub unit: Option<Unit>,
     /// What happens if the runtime may not make them.
-    pub refused: Refused,
+    pub without_cgroup: WithoutCgroup,
     /// What happens if the runtime may not restrict devices.
-    pub devices: OnForbidden,
+    pub on_forbidden_devices: OnForbidden,
     /// The user who becomes the owner of the directory of version 2.
     pub owner: Option<CgroupOwner>,
     /// The cgroup below, where its processes begin.
@@ -59,14 +59,14 @@ pub struct Delegated {
 
 /// What happens if the runtime may not make a cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Refused {
+pub enum WithoutCgroup {
     /// The container fails.
     #[default]
     Fails,
     /// The container fails, and the message tells an ordinary user what needs permission.
-    Reported,
+    FailsWithAdvice,
     /// config.json does not need a cgroup, and the container runs without one.
-    None,
+    Runs,
 }
 
 /// What happens if the runtime may not restrict devices.
@@ -84,12 +84,12 @@ pub enum OnForbidden {
 impl Placement {
     /// The directory with that key.
     pub fn directory(&self, key: &str) -> Option<&Path> {
-        self.places.iter().find(|place| place.key == key).map(|place| place.directory.as_path())
+        self.directories.iter().find(|place| place.key == key).map(|place| place.directory.as_path())
     }
 
     /// The lines for `explain`.
     pub fn lines(&self) -> Vec<String> {
-        let directories = self.places.iter().map(|place| format!("cgroup {}", place.directory.display()));
+        let directories = self.directories.iter().map(|place| format!("cgroup {}", place.directory.display()));
         directories.chain(self.unit.iter().flat_map(Unit::lines)).collect()
     }
 }
@@ -132,7 +132,7 @@ impl Placement {
     /// Moves the container's directories to `below`, a path below the directory of their unit.
     #[must_use]
     pub(crate) fn below_unit(mut self, below: &Path) -> Placement {
-        for place in &mut self.places {
+        for place in &mut self.directories {
             place.unit = Some(place.directory.clone());
             place.directory.push(below);
         }
@@ -150,13 +150,13 @@ fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement 
         controllers: controllers.to_vec(),
         unit: None,
     };
-    let mut places: Vec<_> =
+    let mut directories: Vec<_> =
         cgroups.v1.iter().map(|h| place(Hierarchy::key(h), &h.mount, &h.own, &h.controllers)).collect();
     if let Some(v2) = &cgroups.v2 {
         let parent = v2.own.parent().unwrap_or(Path::new("/"));
-        places.push(place(String::new(), &v2.mount, parent, &[]));
+        directories.push(place(String::new(), &v2.mount, parent, &[]));
     }
-    Placement { places, ..Placement::default() }
+    Placement { directories, ..Placement::default() }
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
 
     fn directories(requested: Option<&str>) -> Vec<String> {
         let placement = placement(requested.map(Path::new), "id", &hybrid()).unwrap();
-        placement.places.iter().map(|place| place.directory.display().to_string()).collect()
+        placement.directories.iter().map(|place| place.directory.display().to_string()).collect()
     }
 
     #[test]
