@@ -1,6 +1,7 @@
 //! The seccomp profile.
 
-use super::facts::{ConfigFacts, Findings};
+use super::facts::ConfigFacts;
+use super::finding::Findings;
 use super::tables::{CALLS, SYS_ADMIN};
 use crate::config::At;
 use crate::plan::annotations::BPF_DATA;
@@ -8,6 +9,7 @@ use crate::plan::seccomp;
 
 /// Up to that many allowed calls are a finding each.
 const FEW: usize = 6;
+/// A row of `CALLS`: name, weight, gain.
 type DangerousCall = (&'static str, u8, &'static str);
 
 pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {

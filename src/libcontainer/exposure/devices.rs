@@ -4,7 +4,8 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
-use super::facts::{ConfigFacts, Findings};
+use super::facts::ConfigFacts;
+use super::finding::Findings;
 use super::tables::{CHARACTERS, CharacterDevice, DISKS};
 use crate::config::At;
 
@@ -24,7 +25,7 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
     for (n, node) in nodes.iter().enumerate().take(ALL_OF_THEM) {
         let (weight, gain) = match (node.typ(), special(node)) {
             (LinuxDeviceType::B, _) => (DISK, DISK_GAIN),
-            (LinuxDeviceType::C | LinuxDeviceType::U, Some(row)) => (raw(facts, row), row.gain),
+            (LinuxDeviceType::C | LinuxDeviceType::U, Some(row)) => (weight_of(facts, row), row.gain),
             _ => continue,
         };
         // who is not the owner of the node cannot open it
@@ -49,7 +50,7 @@ fn is_named(path: &Path, row: &CharacterDevice) -> bool {
 }
 
 /// The weight of a device. It is a third if the kernel requires a capability that the container does not have.
-fn raw(facts: &ConfigFacts<'_>, row: &CharacterDevice) -> u8 {
+fn weight_of(facts: &ConfigFacts<'_>, row: &CharacterDevice) -> u8 {
     if row.raw && !facts.can(SYS_RAWIO) { row.weight / 3 } else { row.weight }
 }
 
@@ -58,7 +59,7 @@ pub(super) fn bound(facts: &ConfigFacts<'_>, path: &Path, at: &At, found: &mut F
     let is_disk = path.to_str().is_some_and(|path| DISKS.iter().any(|disk| path.starts_with(disk)));
     let row = CHARACTERS.iter().find(|row| is_named(path, row));
     let (kind, weight, gain) = match row {
-        Some(row) => (LinuxDeviceType::C, raw(facts, row), row.gain),
+        Some(row) => (LinuxDeviceType::C, weight_of(facts, row), row.gain),
         None if is_disk => (LinuxDeviceType::B, DISK, DISK_GAIN),
         None => return false,
     };
@@ -127,9 +128,11 @@ fn rules(facts: &ConfigFacts<'_>, found: &mut Findings) {
             continue;
         }
         let rows = CHARACTERS.iter().filter(|row| row.weight >= OF_NOTE && row.major >= 0 && covers(rule, row));
-        if let Some(row) = rows.rev().filter(|_| is_for(rule, LinuxDeviceType::C)).max_by_key(|row| raw(facts, row)) {
+        if let Some(row) =
+            rows.rev().filter(|_| is_for(rule, LinuxDeviceType::C)).max_by_key(|row| weight_of(facts, row))
+        {
             let what = format!("allows {}", row.path);
-            found.add(at.index(n), facts.weighed(reached(raw(facts, row))), what, row.gain, "remove the rule");
+            found.add(at.index(n), facts.weighed(reached(weight_of(facts, row))), what, row.gain, "remove the rule");
         }
     }
 }

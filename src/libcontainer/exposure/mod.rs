@@ -1,9 +1,11 @@
 //! What a config exposes of the host: each finding with its place, what an attacker in the container gains, and the change
-//! that closes it. Pure: the host is not looked at, but for the links that the caller follows.
+//! that closes it. It does not look at the host. The caller follows links.
 
 mod calls;
 mod devices;
 mod facts;
+mod finding;
+mod limits;
 mod mounts;
 mod namespaces;
 mod paths;
@@ -14,8 +16,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use facts::{ConfigFacts, Findings};
-pub use facts::{Exposed, Exposure, Risk};
+use facts::ConfigFacts;
+use finding::Findings;
+pub use finding::{Exposed, Exposure, Risk};
 
 /// What `spec` exposes. `directory` is its bundle, absolute, and `follow` says where a path leads after its links.
 pub fn exposure(spec: &Spec, directory: &Path, follow: &dyn Fn(&Path) -> PathBuf) -> Exposure {
@@ -38,6 +41,7 @@ pub fn exposure(spec: &Spec, directory: &Path, follow: &dyn Fn(&Path) -> PathBuf
     namespaces::find(&facts, &mut found);
     paths::root(&facts, &mut found);
     mounts::find(&facts, &mut found);
+    limits::find(&facts, &mut found);
     devices::find(&facts, &mut found);
     let mut findings = found.0;
     findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| a.at.cmp(&b.at)));

@@ -1,10 +1,11 @@
-//! Files of the host, /proc and /sys, propagation, and the limits of what the container can use.
+//! Mounts: files of the host, /proc and /sys, propagation.
 
 use std::path::Path;
 
 use oci_spec::runtime::Mount;
 
-use super::facts::{ConfigFacts, Findings};
+use super::facts::ConfigFacts;
+use super::finding::Findings;
 use super::paths;
 use super::tables::{MASKED, READ_ONLY, SYS_ADMIN};
 use crate::config::At;
@@ -50,7 +51,6 @@ pub(super) fn find(facts: &ConfigFacts<'_>, found: &mut Findings) {
         );
     }
     procs(facts, mounts, found);
-    limits(facts, found);
 }
 
 /// As the runtime reads them.
@@ -158,23 +158,5 @@ fn read_only(facts: &ConfigFacts<'_>, found: &mut Findings) {
         let weight = if facts.is_host_root() { weight } else { weight / 20 };
         let said = format!("{path} can be written");
         found.add(At::new("linux.readonlyPaths"), weight, said, gain, format!("add {path}"));
-    }
-}
-
-fn limits(facts: &ConfigFacts<'_>, found: &mut Findings) {
-    let resources = facts.linux.and_then(|linux| linux.resources().as_ref());
-    let unified = |name: &str| {
-        resources.and_then(|resources| resources.unified().as_ref()).is_some_and(|unified| unified.contains_key(name))
-    };
-    let pids = resources.and_then(|resources| resources.pids().as_ref()).is_some_and(|pids| pids.limit() > 0);
-    let at = At::new("linux.resources");
-    if !pids && !unified("pids.max") {
-        let gain = "a fork bomb takes all processes of the host";
-        found.add(at.key("pids.limit"), 3, "is not set", gain, "set a limit, such as 2048");
-    }
-    let memory = resources.and_then(|resources| resources.memory().as_ref()).and_then(|memory| memory.limit());
-    if memory.is_none_or(|limit| limit <= 0) && !unified("memory.max") {
-        let gain = "takes all memory of the host";
-        found.add(at.key("memory.limit"), 2, "is not set", gain, "set a limit");
     }
 }

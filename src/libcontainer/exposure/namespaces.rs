@@ -4,7 +4,8 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use super::facts::{ConfigFacts, Findings};
+use super::facts::ConfigFacts;
+use super::finding::Findings;
 use crate::config::At;
 
 /// A directory of podman and buildah.

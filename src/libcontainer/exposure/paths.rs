@@ -5,8 +5,9 @@ use std::path::Path;
 use oci_spec::runtime::Mount;
 
 use super::devices;
-use super::facts::{ConfigFacts, Findings};
-use super::tables::{OF_ENGINES, PLACES, SOCKETS, SensitivePath};
+use super::facts::ConfigFacts;
+use super::finding::Findings;
+use super::tables::{OF_ENGINES, SENSITIVE_PATHS, SOCKETS, SensitivePath};
 use crate::config::At;
 
 const DAC_OVERRIDE: u8 = 1;
@@ -25,7 +26,7 @@ pub(super) fn root(facts: &ConfigFacts<'_>, found: &mut Findings) {
         return;
     }
     // below such a directory engines and users have their root file systems
-    let place = PLACES.iter().find(|place| Path::new(place.path) == leads);
+    let place = SENSITIVE_PATHS.iter().find(|place| Path::new(place.path) == leads);
     if let Some(place) = place {
         let what = format!("{} is a directory of the host", said.display());
         let verb = if read_only { "reads" } else { "reads and writes" };
@@ -58,7 +59,7 @@ pub(super) fn source(facts: &ConfigFacts<'_>, mount: &Mount, read_only: bool, at
     if is_of_engine(&said) || is_of_engine(&leads) || devices::bound(facts, &leads, &at, found) {
         return;
     }
-    let rows = PLACES.iter().filter(|place| leads.starts_with(place.path));
+    let rows = SENSITIVE_PATHS.iter().filter(|place| leads.starts_with(place.path));
     let Some(place) = rows.max_by_key(|place| place.path.len()) else { return };
     let whole = leads == Path::new(place.path);
     let weight = weight(facts, place, read_only, if whole { 100 } else { place.part });

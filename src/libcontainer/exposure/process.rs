@@ -2,7 +2,8 @@
 
 use oci_spec::runtime::{Capabilities, Process};
 
-use super::facts::{ConfigFacts, Findings};
+use super::facts::ConfigFacts;
+use super::finding::Findings;
 use super::tables::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use crate::config::At;
 use crate::config::capability::number;
