@@ -114,7 +114,7 @@ fn of_flags<'a>(
         // SPEC: config.md#linux-process: a capability that cannot be granted is a warning
         match capability::by_name(name) {
             Some(_) => exec = exec.capability(name).context("--cap")?,
-            None => session.log.warning(&format!("--cap: {}", capability::unknown(name))),
+            None => session.log.warning(&format!("--cap: {}", capability::unknown_message(name))),
         }
     }
     Ok(exec)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::signal::STOP_SIGNAL;
-use crate::config::SPEC_VERSION;
-use crate::plan::{LANDLOCK, annotations, capabilities, mount_options, resources, seccomp};
+use crate::config::{SPEC_VERSION, capability};
+use crate::plan::{LANDLOCK, annotations, mount_options, resources, seccomp};
 use crate::sys;
 
 /// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
@@ -182,7 +182,7 @@ fn linux() -> Linux {
     let systemd = cfg!(feature = "systemd");
     Linux {
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-        capabilities: capabilities::known(),
+        capabilities: capability::known(),
         cgroup: Cgroup { v1: true, v2: true, systemd, systemd_user: systemd, rdma: true },
         seccomp: seccomp_features(),
         apparmor: yes,

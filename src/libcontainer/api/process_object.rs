@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use super::console::Console;
-use crate::config::{self, At, Config, Faults, Warning};
+use crate::config::{self, At, Config, Faults, Warning, capability};
 use crate::error::{Kind, Result, bail, error};
-use crate::plan::capabilities;
 
 /// A process object of the specification (config.md#process), for another process.
 ///
@@ -152,9 +151,9 @@ impl<'a> Object<'a> {
 }
 
 pub(super) fn capability(name: &str) -> Result<Capability> {
-    match capabilities::by_name(name) {
+    match capability::by_name(name) {
         Some(_) => Ok(serde_json::from_value(name.into())?),
-        None => bail!(Kind::InvalidArgument => "{}", capabilities::unknown(name)),
+        None => bail!(Kind::InvalidArgument => "{}", capability::unknown_message(name)),
     }
 }
 

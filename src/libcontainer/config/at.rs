@@ -32,6 +32,11 @@ impl At {
         At(format!("{}[{n}]", self.0))
     }
 
+    /// The property `other` of the object that has the property `name` at this place.
+    pub(super) fn sibling(&self, name: &str, other: &str) -> At {
+        At(self.0.strip_suffix(name).unwrap_or_default().to_owned() + other)
+    }
+
     /// True for the place `path`, and for all places inside it.
     pub(super) fn is_below(&self, path: &str) -> bool {
         path.is_empty() || self.0.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))

@@ -24,7 +24,7 @@ pub fn number(capability: &Capability) -> Option<u8> {
 }
 
 /// The warning about a name that is not the name of a capability.
-pub fn unknown(name: &str) -> String {
+pub fn unknown_message(name: &str) -> String {
     let full = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
     match by_name(&full) {
         Some(_) => format!("unknown capability {name:?}, ignored: did you mean {full:?}?"),
@@ -50,10 +50,10 @@ mod tests {
         assert_eq!(by_name("CAP_CHOWN"), Some(0));
         assert!(["kill", "KILL", "cap_kill", "CAP_kill", "CAP_CAP_KILL"].iter().all(|name| {
             let hint = format!("unknown capability {name:?}, ignored: did you mean \"CAP_KILL\"?");
-            by_name(name).is_none() && !is_spelled_right(name.as_bytes()) && unknown(name) == hint
+            by_name(name).is_none() && !is_spelled_right(name.as_bytes()) && unknown_message(name) == hint
         }));
-        assert_eq!(unknown("CAP_FLYING"), "unknown capability \"CAP_FLYING\", ignored");
-        assert!(unknown("CAP_NET_RWA").ends_with(": did you mean \"CAP_NET_RAW\"?"));
+        assert_eq!(unknown_message("CAP_FLYING"), "unknown capability \"CAP_FLYING\", ignored");
+        assert!(unknown_message("CAP_NET_RWA").ends_with(": did you mean \"CAP_NET_RAW\"?"));
         assert!(known().iter().all(|name| is_spelled_right(name.as_bytes())));
         assert_eq!(by_name("CAP_CHECKPOINT_RESTORE"), Some(40));
         assert_eq!(by_name("CAP_NOPE"), None);

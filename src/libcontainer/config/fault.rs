@@ -111,7 +111,7 @@ impl Faults {
     }
 
     /// Each mistake, to change its text.
-    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut Fault> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Fault> {
         self.list.iter_mut()
     }
 

@@ -3,19 +3,18 @@
 
 use serde_json::{Value, json};
 
+use super::places::NAMED_BY_USERS;
 use super::{At, Faults, Warning};
 
-/// Objects with names that users choose: a null in them is a value of the wrong type.
-const OPEN_OBJECTS: [&str; 6] = ["annotations", "sysctl", "unified", "rdma", "timeOffsets", "netDevices"];
-
-/// Removes properties that are null. As with runc and crun, a null property counts as missing.
+/// Removes properties that are null. As with runc and crun, a null property counts as missing. In an object with names
+/// that users choose, a null is a value of the wrong type.
 pub(super) fn without_nulls(document: &mut Value) {
     match document {
         Value::Object(properties) => {
             properties.retain(|_, value| !value.is_null());
             properties
                 .iter_mut()
-                .filter(|(name, _)| !OPEN_OBJECTS.contains(&name.as_str()))
+                .filter(|(name, _)| !NAMED_BY_USERS.contains(&name.as_str()) && *name != "timeOffsets")
                 .for_each(|(_, value)| without_nulls(value));
         }
         Value::Array(list) => list.iter_mut().for_each(without_nulls),
@@ -23,7 +22,7 @@ pub(super) fn without_nulls(document: &mut Value) {
     }
 }
 
-/// `at` is the place of the document: a config.json, or a process object.
+/// Changes older forms of a document, which is a config.json or a process object, to the current ones. `at` is its place.
 pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning>, faults: &mut Faults) {
     // a process object has this place, and a config.json has none
     let process = if at.as_str() == "process" { Some(&mut *document) } else { document.get_mut("process") };

@@ -50,8 +50,8 @@ fn annotate(document: &mut Value, image: &Value, reserved: &[&str]) -> Vec<Strin
     };
     let mut left_out = Vec::new();
     let mut annotations = serde_json::Map::new();
-    for (name, key) in [("os", "os"), ("architecture", "architecture"), ("author", "author"), ("created", "created")] {
-        if let Some(text) = image[key].as_str() {
+    for name in ["os", "architecture", "author", "created"] {
+        if let Some(text) = image[name].as_str() {
             annotations.insert(format!("org.opencontainers.image.{name}"), text.into());
         }
     }

@@ -46,7 +46,7 @@ pub(super) enum Mistake {
     Other(String),
 }
 
-/// A mistake and where it is. (In a box: each read of a value returns one or a value.)
+/// A mistake and where it is. It is boxed, because every function that reads a value returns it, and it is rare.
 #[derive(Debug)]
 pub(super) struct Located(Box<MistakeAt>);
 

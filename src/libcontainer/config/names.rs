@@ -1,55 +1,56 @@
-//! Names that are similar to names of properties. The specification says that unknown properties are ignored. A warning
-//! tells the author about them.
+//! Properties that the specification does not have. It says that they are ignored. A warning tells the author about them, and
+//! names the property that was meant.
 
 use std::cell::OnceCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::places::{PLACES, kind_of};
+use super::places::{NAMED_BY_USERS, PLACES, kind_of};
 use super::{At, Faults, Warning};
 
-/// Objects with names that users choose.
-const FREE: [&str; 10] =
-    ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris", "vm", "zos", "freebsd"];
+/// Objects for systems that are not Linux.
+const OTHER_SYSTEMS: [&str; 5] = ["windows", "solaris", "vm", "zos", "freebsd"];
 
-/// Words of engines and of compose, and what a config.json has for them. In lower case, without word breaks.
-const FOREIGN: [(&str, &str); 32] = [
+/// Words of engines and of compose, in lower case, without word breaks; the property that such a word stands for, if it is one;
+/// and the message.
+const FOREIGN: [(&str, &str, &str); 32] = [
     (
         "privileged",
+        "",
         "all capabilities, devices and paths are listed one by one (process.capabilities, linux.resources.devices)",
     ),
-    ("target", "a mount has destination"),
-    ("dest", "a mount has destination"),
-    ("dst", "a mount has destination"),
-    ("src", "a mount has source"),
-    ("fstype", "a mount has type"),
-    ("username", "use process.user.uid: a name is for other systems"),
-    ("volumes", "use mounts"),
-    ("binds", "use mounts"),
-    ("tmpfs", "use mounts"),
-    ("command", "use process.args"),
-    ("cmd", "use process.args"),
-    ("entrypoint", "use process.args"),
-    ("environment", "use process.env"),
-    ("envfile", "use process.env"),
-    ("workingdir", "use process.cwd"),
-    ("workdir", "use process.cwd"),
-    ("image", "a bundle has a root file system (root.path)"),
-    ("ports", "an engine forwards ports"),
-    ("expose", "an engine forwards ports"),
-    ("networkmode", "use linux.namespaces"),
-    ("networks", "an engine makes networks"),
-    ("pidmode", "use linux.namespaces"),
-    ("capadd", "use process.capabilities"),
-    ("capdrop", "use process.capabilities"),
-    ("ulimits", "use process.rlimits"),
-    ("sysctls", "use linux.sysctl"),
-    ("securityopt", "use linux.seccomp, process.apparmorProfile and process.noNewPrivileges"),
-    ("readonlyrootfs", "use root.readonly"),
-    ("restart", "an engine or systemd starts a container again"),
-    ("labels", "use annotations"),
-    ("stopsignal", "use the annotation org.opencontainers.image.stopSignal"),
+    ("target", "destination", "a mount has destination"),
+    ("dest", "destination", "a mount has destination"),
+    ("dst", "destination", "a mount has destination"),
+    ("src", "source", "a mount has source"),
+    ("fstype", "type", "a mount has type"),
+    ("username", "process.user.uid", "use process.user.uid: a name is for other systems"),
+    ("volumes", "mounts", "use mounts"),
+    ("binds", "mounts", "use mounts"),
+    ("tmpfs", "mounts", "use mounts"),
+    ("command", "process.args", "use process.args"),
+    ("cmd", "process.args", "use process.args"),
+    ("entrypoint", "process.args", "use process.args"),
+    ("environment", "process.env", "use process.env"),
+    ("envfile", "process.env", "use process.env"),
+    ("workingdir", "process.cwd", "use process.cwd"),
+    ("workdir", "process.cwd", "use process.cwd"),
+    ("image", "root.path", "a bundle has a root file system (root.path)"),
+    ("ports", "", "an engine forwards ports"),
+    ("expose", "", "an engine forwards ports"),
+    ("networkmode", "linux.namespaces", "use linux.namespaces"),
+    ("networks", "", "an engine makes networks"),
+    ("pidmode", "linux.namespaces", "use linux.namespaces"),
+    ("capadd", "process.capabilities", "use process.capabilities"),
+    ("capdrop", "process.capabilities", "use process.capabilities"),
+    ("ulimits", "process.rlimits", "use process.rlimits"),
+    ("sysctls", "linux.sysctl", "use linux.sysctl"),
+    ("securityopt", "", "use linux.seccomp, process.apparmorProfile and process.noNewPrivileges"),
+    ("readonlyrootfs", "root.readonly", "use root.readonly"),
+    ("restart", "", "an engine or systemd starts a container again"),
+    ("labels", "annotations", "use annotations"),
+    ("stopsignal", "", "use the annotation org.opencontainers.image.stopSignal"),
 ];
 
 /// Properties of a rule of a seccomp profile that have no note: comments, and the old form, which is a mistake.
@@ -64,31 +65,59 @@ pub(super) fn is_known(name: &str) -> bool {
     PLACES.iter().any(|(_, names)| names.contains(&name))
 }
 
-/// Finds every property with a name that almost is one of the specification's: with other case, other word breaks, or a
-/// typing mistake, and every one that is given twice. Finds nothing if the text is not JSON. The text is streamed, because it
-/// may be large.
+/// One remark about a name in a document.
+struct NameNote {
+    at: At,
+    name: String,
+    remark: Remark,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Remark {
+    Unknown(Unknown),
+    /// It is given more than once.
+    Repeated,
+    /// The profile has conditions that only engines know.
+    Conditional,
+}
+
+impl NameNote {
+    fn warning(self) -> Warning {
+        let said = match self.remark {
+            Remark::Unknown(unknown) => format!("unknown property, ignored{unknown}"),
+            Remark::Repeated => "is given more than once: the last one counts".to_owned(),
+            Remark::Conditional => CONDITIONAL.to_owned(),
+        };
+        Warning { at: self.at, said }
+    }
+
+    /// True if this name was meant for the property at `at` of the same object, or for one inside it.
+    fn is_meant_for(&self, at: &At) -> bool {
+        let meant: &[&str] = match &self.remark {
+            Remark::Unknown(Unknown::Slip(meant) | Unknown::Foreign { meant, .. }) => std::slice::from_ref(meant),
+            Remark::Unknown(Unknown::Elsewhere(objects)) => objects,
+            Remark::Unknown(Unknown::Other) | Remark::Repeated | Remark::Conditional => &[],
+        };
+        let mut names = meant.iter().flat_map(|path| path.split(['.', '[', ']'])).filter(|name| !name.is_empty());
+        names.any(|meant| self.at.sibling(&self.name, meant) == *at)
+    }
+}
+
+/// Finds every property that the specification does not have, or has in another object, and every one that is given twice.
+/// Finds nothing if the text is not JSON. The text is streamed, because it may be large.
 pub fn unknown_properties(bytes: &[u8]) -> Vec<Warning> {
     unknown_properties_at(bytes, At::default())
 }
 
-/// A property is missing, and one with an unknown name was meant for it: the text names that one.
+/// If a property is missing, and one with an unknown name was meant for it, adds that name to the fault.
 pub fn mention_slips(faults: &mut Faults, bytes: &[u8]) {
-    let parts = |at: &At| match at.as_str().rsplit_once('.') {
-        Some((object, name)) => (object.to_owned(), name.to_owned()),
-        None => (String::new(), at.as_str().to_owned()),
-    };
-    let (mut slips, mut document) = (None, None);
-    for fault in faults.each() {
-        let (object, name) = parts(&fault.at);
-        let is_meant = |warning: &&Warning| {
-            parts(&warning.at).0 == object
-                && warning.said.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
-        };
-        let slips = slips.get_or_insert_with(|| unknown_properties(bytes));
-        let Some(warning) = slips.iter().find(is_meant) else { continue };
+    let (mut notes, mut document) = (None, None);
+    for fault in faults.iter_mut() {
+        let notes = notes.get_or_insert_with(|| notes_on_names(bytes, At::default()));
+        let Some(note) = notes.iter().find(|note| note.is_meant_for(&fault.at)) else { continue };
         let document = document.get_or_insert_with(|| serde_json::from_slice(bytes).unwrap_or_default());
         if !has(document, &fault.at) {
-            fault.problem = format!("{}: {:?} is an unknown property", fault.problem, parts(&warning.at).1);
+            fault.problem = format!("{}: {:?} is an unknown property", fault.problem, note.name);
         }
     }
 }
@@ -100,7 +129,11 @@ fn has(document: &serde_json::Value, at: &At) -> bool {
 }
 
 /// The same for the object at `at`, which is a document of its own.
-pub(super) fn unknown_properties_at(bytes: &[u8], mut at: At) -> Vec<Warning> {
+pub(super) fn unknown_properties_at(bytes: &[u8], at: At) -> Vec<Warning> {
+    notes_on_names(bytes, at).into_iter().map(NameNote::warning).collect()
+}
+
+fn notes_on_names(bytes: &[u8], mut at: At) -> Vec<NameNote> {
     let mut found = Vec::new();
     let look = Look { known: &KnownNames::default(), at: &mut at, found: &mut found };
     match look.deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
@@ -147,16 +180,15 @@ pub(super) fn is_slip(name: &[u8]) -> bool {
 
 /// The warnings of `unknown_properties_at` about such names.
 pub(super) fn slips_that_confine(bytes: &[u8], at: At) -> Vec<Warning> {
-    let mut all = unknown_properties_at(bytes, at);
-    all.retain(|warning| warning.at.as_str().rsplit('.').next().is_some_and(|name| is_slip(name.as_bytes())));
-    all
+    let notes = notes_on_names(bytes, at).into_iter().filter(|note| is_slip(note.name.as_bytes()));
+    notes.map(NameNote::warning).collect()
 }
 
 /// Checks the names in one value.
 struct Look<'a> {
     known: &'a KnownNames,
     at: &'a mut At,
-    found: &'a mut Vec<Warning>,
+    found: &'a mut Vec<NameNote>,
 }
 
 impl<'de> DeserializeSeed<'de> for Look<'_> {
@@ -178,8 +210,8 @@ impl<'de> Visitor<'de> for Look<'_> {
         let mut before = Vec::new();
         while let Some(name) = object.next_key::<String>()? {
             if CONDITIONS.contains(&name.as_str()) && self.at.is_below("linux.seccomp") {
-                if self.found.iter().all(|warning| warning.said != CONDITIONAL) {
-                    self.found.push(Warning { at: At::new("linux.seccomp"), said: CONDITIONAL.to_owned() });
+                if self.found.iter().all(|note| note.remark != Remark::Conditional) {
+                    self.found.push(NameNote { at: At::new("linux.seccomp"), name, remark: Remark::Conditional });
                 }
                 object.next_value::<IgnoredAny>()?;
                 continue;
@@ -187,20 +219,19 @@ impl<'de> Visitor<'de> for Look<'_> {
             let (place, outside) = (self.at.clone(), self.at.enter(&name));
             let unknown = unknown(&name, place.as_str(), self.known);
             let near = is_known(&name) || matches!(unknown, Some(Unknown::Slip(_)));
-            if let Some(said) =
-                unknown.filter(|_| !(WITH_ANOTHER_WORD.contains(&&*name) && place.is_below("linux.seccomp")))
-            {
-                self.found.push(Warning { at: self.at.clone(), said: format!("unknown property, ignored{said}") });
+            let has_own_word = WITH_ANOTHER_WORD.contains(&&*name) && place.is_below("linux.seccomp");
+            if let Some(unknown) = unknown.filter(|_| !has_own_word) {
+                let (at, name) = (self.at.clone(), name.clone());
+                self.found.push(NameNote { at, name, remark: Remark::Unknown(unknown) });
             }
             // few: only names of the specification are kept
             if before.contains(&name) {
-                let said = "is given more than once: the last one counts".to_owned();
-                self.found.push(Warning { at: self.at.clone(), said });
+                self.found.push(NameNote { at: self.at.clone(), name: name.clone(), remark: Remark::Repeated });
             } else if is_known(&name) {
                 before.push(name.clone());
             }
             // the names in it are its own
-            if FREE.contains(&name.as_str()) || !near {
+            if NAMED_BY_USERS.contains(&name.as_str()) || !near {
                 object.next_value::<IgnoredAny>()?;
             } else {
                 object.next_value_seed(Look { known: self.known, at: self.at, found: self.found })?;
@@ -279,8 +310,11 @@ enum Unknown {
     Elsewhere(Vec<&'static str>),
     /// It is similar to this name.
     Slip(&'static str),
-    /// A word of engines. This is what a config.json has for it.
-    Foreign(&'static str),
+    /// A word of engines. `meant` is the property that it stands for, or empty. `instead` says what a config.json has.
+    Foreign {
+        meant: &'static str,
+        instead: &'static str,
+    },
     Other,
 }
 
@@ -293,7 +327,7 @@ impl fmt::Display for Unknown {
                 write!(f, " here: it belongs in {}", places.collect::<Vec<_>>().join(" or "))
             }
             Unknown::Slip(meant) => write!(f, ": did you mean {meant:?}?"),
-            Unknown::Foreign(instead) => write!(f, ": {instead}"),
+            Unknown::Foreign { instead, .. } => write!(f, ": {instead}"),
             Unknown::Other => Ok(()),
         }
     }
@@ -314,11 +348,12 @@ fn unknown(name: &str, place: &str, known: &KnownNames) -> Option<Unknown> {
         return Some(Unknown::Slip(meant));
     }
     let bare = plain(name);
-    if let Some((_, instead)) = FOREIGN.iter().find(|(word, _)| *word == bare) {
-        return Some(Unknown::Foreign(instead));
+    if let Some((_, meant, instead)) = FOREIGN.iter().find(|(word, ..)| *word == bare) {
+        return Some(Unknown::Foreign { meant, instead });
     }
     // names that say themselves that they are somebody's own, and systems that are not Linux
-    let own = name.starts_with("x-") || name.starts_with("x_") || name.contains(['.', '/']) || FREE.contains(&name);
+    let own =
+        name.starts_with("x-") || name.starts_with("x_") || name.contains(['.', '/']) || OTHER_SYSTEMS.contains(&name);
     (!own).then_some(Unknown::Other)
 }
 
@@ -343,8 +378,8 @@ fn meant(name: &str, known: &KnownNames) -> Option<&'static str> {
     same.or_else(|| known.iter().find(|(name, plain)| name.len() > 3 && is_near(plain))).map(|(name, _)| *name)
 }
 
-/// How many letters must be changed, put in, left out or exchanged with their neighbour to make one of the other
-/// (Damerau and Levenshtein).
+/// The number of changes that make one word of the other. A change replaces, inserts or removes a letter, or exchanges two
+/// neighbours (Damerau and Levenshtein).
 pub fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];

@@ -1,4 +1,4 @@
-//! A file that is not a config.json, by what it is: its user should know where the right one comes from.
+//! Recognizes files that people take for a config.json, and says where the right one is.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use super::At;
 use super::places::PLACES;
 
-/// Of larger files only the first bytes are looked at: what people take for a config.json is small.
+/// Larger files are recognized only by their first bytes: files that people take for a config.json are small.
 const LARGEST: usize = 1 << 20;
 
 /// The names of a document's properties. Their values are not kept: a document of many values would take thirty times its size.
@@ -66,7 +66,7 @@ fn encoding(bytes: &[u8]) -> Option<String> {
     Some(said.to_owned())
 }
 
-/// Marks of a document: it has all of the names, and what it is.
+/// The names that a document of one kind has, and the message about that kind.
 type Mark = (&'static [&'static str], &'static str);
 
 const MARKS: [Mark; 12] = [

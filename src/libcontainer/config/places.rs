@@ -130,6 +130,9 @@ pub(super) const PLACES: [(&str, &[&str]); 50] = [
     ("linux.netDevices.*", &["name"]),
 ];
 
+/// Objects with names that users choose.
+pub(super) const NAMED_BY_USERS: [&str; 5] = ["annotations", "sysctl", "unified", "rdma", "netDevices"];
+
 /// A place as PLACES has it: without the numbers of elements.
 pub(super) fn kind_of(place: &str) -> String {
     let mut parts = place.split('[');

@@ -115,7 +115,7 @@ fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<W
         list.retain(|entry| {
             let unknown = entry.as_str().filter(|name| capability::by_name(name).is_none());
             if let Some(name) = unknown {
-                warnings.push(Warning { at: at.index(n), said: capability::unknown(name) });
+                warnings.push(Warning { at: at.index(n), said: capability::unknown_message(name) });
             }
             n += 1;
             unknown.is_none()

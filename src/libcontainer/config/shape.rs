@@ -142,7 +142,7 @@ pub(super) fn take_out_arrays(document: &mut Value, at: &At, faults: &mut Faults
     has_wrong_shape(document, Inside::Properties, at, faults);
 }
 
-/// True if `value`, or one of its elements, is an array that must be an object.
+/// Removes such arrays from `value`. True if `value` itself must be removed, because one of its elements is such an array.
 fn has_wrong_shape(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool {
     match value {
         Value::Object(object) => object.retain(|name, value| {
@@ -150,7 +150,10 @@ fn has_wrong_shape(value: &mut Value, inside: Inside, at: &At, faults: &mut Faul
             match inside.enter(bracket(value), name.as_bytes()) {
                 Some(inside) => !has_wrong_shape(value, inside, &at, faults),
                 None if bracket(value) == 0 => true,
-                None => !is_wrong(name, &at, faults),
+                None => {
+                    report(name, &at, faults);
+                    false
+                }
             }
         }),
         Value::Array(list) if inside == Inside::Objects => {
@@ -159,7 +162,10 @@ fn has_wrong_shape(value: &mut Value, inside: Inside, at: &At, faults: &mut Faul
                 let at = at.index(n);
                 match value {
                     Value::Object(_) => wrong |= has_wrong_shape(value, Inside::Properties, &at, faults),
-                    Value::Array(_) => wrong |= is_wrong("", &at, faults),
+                    Value::Array(_) => {
+                        report("", &at, faults);
+                        wrong = true;
+                    }
                     // The typed read reports it.
                     _ => {}
                 }
@@ -180,7 +186,7 @@ fn bracket(value: &Value) -> u8 {
     }
 }
 
-fn is_wrong(name: &str, at: &At, faults: &mut Faults) -> bool {
+fn report(name: &str, at: &At, faults: &mut Faults) {
     let more = match name {
         "capabilities" => {
             ": one list for all sets is the form from before version 1.0; name bounding, effective and permitted"
@@ -188,7 +194,6 @@ fn is_wrong(name: &str, at: &At, faults: &mut Faults) -> bool {
         _ => "",
     };
     faults.add(at.clone(), format!("expected an object, got an array{more}"));
-    true
 }
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
 use super::step::CapabilitySets;
-pub use crate::config::capability::{by_name, known, number, unknown};
+use crate::config::capability::{known, number};
 use crate::config::{At, Warning};
 
 /// Reads `process.capabilities`, limited to what the runtime has. Without the object, the process has no capability,
 /// and its bounding set is empty. `own_bounding` is the runtime's bounding set.
-pub fn sets(requested: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (CapabilitySets, Vec<Warning>) {
+pub(super) fn sets(
+    requested: Option<&LinuxCapabilities>,
+    at: &At,
+    own_bounding: u64,
+) -> (CapabilitySets, Vec<Warning>) {
     let mut warnings = Vec::new();
     let Some(requested) = requested else { return (CapabilitySets::default(), warnings) };
     let mut set = |name: &str, list: &Option<Capabilities>| {
