@@ -3,8 +3,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The directories where programs are searched if no PATH is passed.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// The variables that the library itself uses, and the environment of the programs that it starts on the host. An empty
 /// variable counts as not set.
@@ -102,9 +106,16 @@ impl Environment {
         match self.path() {
             Some(path) => command.env("PATH", path),
             // Without PATH, the execvp(3) of musl searches in /usr/local/bin as well.
-            None => command.env("PATH", "/bin:/usr/bin"),
+            None => command.env("PATH", DEFAULT_PATH),
         };
         command
+    }
+
+    /// The file that `command` executes for a name without a slash.
+    pub(crate) fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let path = self.path().unwrap_or(OsStr::new(DEFAULT_PATH));
+        let executable = |file: &PathBuf| file.metadata().is_ok_and(|data| data.is_file() && data.mode() & 0o111 != 0);
+        std::env::split_paths(path).map(|directory| directory.join(name)).find(executable)
     }
 }
 
@@ -120,6 +131,18 @@ mod tests {
         assert_eq!((empty.path(), empty.runtime_directory()), (None, None));
         let secret = ProgramEnvironment::Given(vec![("NAME".into(), "secret".into())]);
         assert_eq!(format!("{secret:?}"), r#"["NAME"]"#);
+    }
+
+    #[test]
+    fn a_program_is_found_only_where_the_library_executes_it() {
+        let names = std::fs::read_dir("/usr/sbin").into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let is_in = |directory: &str, name: &OsString| Path::new(directory).join(name).exists();
+        let Some(name) = names.into_iter().find(|name| !is_in("/bin", name) && !is_in("/usr/bin", name)) else {
+            println!("skipped: /usr/sbin has no program that /usr/bin does not have");
+            return;
+        };
+        assert_eq!(Environment::default().find_program(&name.to_string_lossy()), None, "{name:?}");
+        assert!(Environment::default().find_program("env").is_some());
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) struct MountinfoLine<'a> {
 }
 
 impl<'a> MountinfoLine<'a> {
-    pub(super) fn of(line: &'a [u8]) -> Option<MountinfoLine<'a>> {
+    fn parse(line: &'a [u8]) -> Option<MountinfoLine<'a>> {
         let mut fields = line.split(|byte| *byte == b' ');
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
         let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
@@ -101,7 +101,7 @@ impl<'a> MountinfoLine<'a> {
 
 /// The lines of the file's text.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = MountinfoLine<'_>> {
-    text.split(|byte| *byte == b'\n').filter_map(MountinfoLine::of)
+    text.split(|byte| *byte == b'\n').filter_map(MountinfoLine::parse)
 }
 
 /// Decodes `\040` and the like: space, tab, newline and backslash are escaped.

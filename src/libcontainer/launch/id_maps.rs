@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
-use crate::host::grants::{grants, names};
+use crate::host::grants::{grants, own_names};
 use crate::host::{Environment, IdMap, id_map};
 use crate::plan::{IdMaps, Writer};
 use crate::sys::errno::{in_words, words};
@@ -104,7 +104,7 @@ impl IdMapFile<'_> {
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let text = fs::read_to_string(self.grants).unwrap_or_default();
-        match self.why(&grants(&text, &names())) {
+        match self.why(&grants(&text, &own_names())) {
             Some(why) => bail!("{}: {}: {why}", self.property, self.program),
             None => bail!("{}: {}: {said} ({})", self.property, self.program, output.status),
         }
@@ -120,7 +120,7 @@ impl IdMapFile<'_> {
             let itself = line.host == own && line.size == 1;
             !itself && !is_within(line, grants)
         })?;
-        let (file, user) = (self.grants, names().join(" or "));
+        let (file, user) = (self.grants, own_names().join(" or "));
         if grants.is_empty() {
             return Some(format!("{file} has no range for {user}"));
         }

@@ -19,8 +19,8 @@ use crate::sys::seccomp::takes_flag;
 
 type Release = (u32, u32);
 
-/// Where it is looked for.
-struct Looked<'a> {
+/// The machine, and the version of its kernel.
+struct Machine<'a> {
     release: Release,
     host: &'a Host,
 }
@@ -32,7 +32,7 @@ struct Row {
     first: Release,
     /// The behaviour without it. None if it is required.
     without: Option<&'static str>,
-    there: fn(&Looked<'_>) -> There,
+    there: fn(&Machine<'_>) -> There,
 }
 
 /// Whether a feature is there.
@@ -46,7 +46,7 @@ enum There {
     NotSeen(&'static str),
 }
 
-const fn required(feature: &'static str, first: Release, there: fn(&Looked<'_>) -> There) -> Row {
+const fn required(feature: &'static str, first: Release, there: fn(&Machine<'_>) -> There) -> Row {
     Row { feature, first, without: None, there }
 }
 
@@ -54,7 +54,7 @@ const fn optional(
     feature: &'static str,
     first: Release,
     without: &'static str,
-    there: fn(&Looked<'_>) -> There,
+    there: fn(&Machine<'_>) -> There,
 ) -> Row {
     Row { feature, first, without: Some(without), there }
 }
@@ -100,9 +100,9 @@ static ROWS: [Row; 29] = [
         |_| There::ByVersion,
     ),
     optional("CLONE_INTO_CGROUP", (5, 7), "version 2: a container starts more slowly", |_| yes(clones_into_cgroup())),
-    optional("hugetlb reservations", (5, 7), "hugepageLimits limits only the use", |looked| {
+    optional("hugetlb reservations", (5, 7), "hugepageLimits limits only the use", |machine| {
         let controller = "version 2 without the hugetlb controller, or version 1 without its hierarchy";
-        let files = files_of(looked, "hugetlb");
+        let files = files_of(machine, "hugetlb");
         let any = |ends: &str| files.iter().any(|name| name.starts_with("hugetlb.") && name.contains(ends));
         if any(".rsvd.") {
             There::Yes
@@ -116,7 +116,7 @@ static ROWS: [Row; 29] = [
         "attr/apparmor/exec",
         (5, 8),
         "attr/exec is used, which another security module may read",
-        |looked| match (looked.host.lsm.own_apparmor_files, looked.host.lsm.apparmor) {
+        |machine| match (machine.host.lsm.own_apparmor_files, machine.host.lsm.apparmor) {
             (true, _) => There::Yes,
             (false, true) => There::No,
             (false, false) => There::NotSeen("AppArmor is not active"),
@@ -135,11 +135,11 @@ static ROWS: [Row; 29] = [
     optional("Landlock", (5, 13), "the annotation org.coracle.landlock: refused, or not restricted", |_| {
         yes(crate::sys::landlock::abi() > 0)
     }),
-    optional("cgroup.kill", (5, 14), "the processes of a container are killed one by one", |looked| {
-        file(looked, ["cgroup.kill", ""], "")
+    optional("cgroup.kill", (5, 14), "the processes of a container are killed one by one", |machine| {
+        file(machine, ["cgroup.kill", ""], "")
     }),
-    optional("CPU burst", (5, 14), "linux.resources.cpu.burst: refused", |looked| file(looked, BURST, "cpu")),
-    optional("cpu.idle", (5, 15), "linux.resources.cpu.idle: refused", |looked| file(looked, IDLE, "cpu")),
+    optional("CPU burst", (5, 14), "linux.resources.cpu.burst: refused", |machine| file(machine, BURST, "cpu")),
+    optional("cpu.idle", (5, 15), "linux.resources.cpu.idle: refused", |machine| file(machine, IDLE, "cpu")),
     optional(
         "mapped ids of a file system that belongs to a user namespace",
         (5, 17),
@@ -164,8 +164,8 @@ static NEWER: [Row; 5] = [
     optional("pidfd of a thread (PIDFD_THREAD)", (6, 9), "exec where init's first thread has ended: refused", |_| {
         There::ByVersion
     }),
-    optional("a copy of a detached mount", (6, 15), "many masked paths take more calls", |looked| {
-        copies_detached(looked)
+    optional("a copy of a detached mount", (6, 15), "many masked paths take more calls", |machine| {
+        copies_detached(machine)
     }),
     optional("proc for a given pid namespace", (6, 18), "a process of ours in that pid namespace opens it", |_| {
         There::ByVersion
@@ -176,9 +176,9 @@ const SECCOMP: &str = "linux.seccomp.flags: the kernel refuses this flag";
 pub(super) fn findings(host: &Host) -> Vec<Finding> {
     let name = rustix::system::uname();
     let text = name.release().to_string_lossy();
-    let looked = Looked { release: release(&text), host };
-    let mut found = vec![version(&text, looked.release)];
-    found.extend(ROWS.iter().chain(&NEWER).map(|row| of_row(row, &looked)));
+    let machine = Machine { release: release(&text), host };
+    let mut found = vec![version(&text, machine.release)];
+    found.extend(ROWS.iter().chain(&NEWER).map(|row| of_row(row, &machine)));
     found
 }
 
@@ -196,11 +196,11 @@ fn version(text: &str, release: Release) -> Finding {
     Finding::new(Area::Kernel, name, Fitness::Missing, "too old").advice("Linux 5.12 or newer")
 }
 
-fn of_row(row: &Row, looked: &Looked<'_>) -> Finding {
+fn of_row(row: &Row, machine: &Machine<'_>) -> Finding {
     let fitness = if row.without.is_some() { Fitness::Without } else { Fitness::Missing };
     let (major, minor) = row.first;
-    let there = match (row.there)(looked) {
-        There::ByVersion => yes(looked.release >= row.first),
+    let there = match (row.there)(machine) {
+        There::ByVersion => yes(machine.release >= row.first),
         there => there,
     };
     match there {
@@ -209,7 +209,7 @@ fn of_row(row: &Row, looked: &Looked<'_>) -> Finding {
             Finding::new(Area::Kernel, row.feature, fitness, row.without.unwrap_or_default())
                 .advice("mount -t resctrl resctrl /sys/fs/resctrl")
         }
-        There::No if looked.release >= row.first => {
+        There::No if machine.release >= row.first => {
             Finding::new(Area::Kernel, row.feature, fitness, row.without.unwrap_or("no container can be made"))
                 .advice("a seccomp filter around this process, or the build of the kernel, hides it")
         }
@@ -254,8 +254,8 @@ fn has_unique_ids() -> bool {
 }
 
 /// A child copies a detached mount: in a new user namespace, unless we may mount.
-fn copies_detached(looked: &Looked<'_>) -> There {
-    let me = looked.host.me;
+fn copies_detached(machine: &Machine<'_>) -> There {
+    let me = machine.host.me;
     let users = if me.is_root() || me.may_mount == MayMount::Here { 0 } else { libc::CLONE_NEWUSER };
     let tried = in_child(|_| {
         unshare(u64::from((users | libc::CLONE_NEWNS).unsigned_abs())).map_err(|_| Errno::ACCESS)?;
@@ -273,8 +273,8 @@ fn copies_detached(looked: &Looked<'_>) -> There {
 }
 
 /// The directories that are searched for a file of a controller: our own cgroup, and those below the root.
-fn directories(looked: &Looked<'_>, controller: &str) -> Vec<PathBuf> {
-    let cgroups = &looked.host.cgroups;
+fn directories(machine: &Machine<'_>, controller: &str) -> Vec<PathBuf> {
+    let cgroups = &machine.host.cgroups;
     let v1 = cgroups.v1.iter().find(|hierarchy| hierarchy.has(controller)).map(|found| (&found.mount, &found.own));
     let v2 = cgroups.v2.as_ref().map(|found| (&found.mount, &found.own));
     let Some((mount, own)) = v1.or(v2) else { return Vec::new() };
@@ -284,20 +284,20 @@ fn directories(looked: &Looked<'_>, controller: &str) -> Vec<PathBuf> {
 }
 
 /// The names of all files there.
-fn files_of(looked: &Looked<'_>, controller: &str) -> Vec<String> {
-    let entries = directories(looked, controller).into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+fn files_of(machine: &Machine<'_>, controller: &str) -> Vec<String> {
+    let entries = directories(machine, controller).into_iter().flat_map(std::fs::read_dir).flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// A file of version 2, and the one of version 1.
-fn file(looked: &Looked<'_>, [v2, v1]: [&str; 2], controller: &str) -> There {
-    let unified = looked.host.cgroups.layout() == Layout::Unified;
+fn file(machine: &Machine<'_>, [v2, v1]: [&str; 2], controller: &str) -> There {
+    let unified = machine.host.cgroups.layout() == Layout::Unified;
     let name = if unified { v2 } else { v1 };
     let sign = if unified && !controller.is_empty() { format!("{controller}.") } else { "cgroup.procs".to_owned() };
     if name.is_empty() {
         return There::NotSeen("cgroup version 1 has no such file");
     }
-    let places = directories(looked, controller);
+    let places = directories(machine, controller);
     let has = |place: &PathBuf, wanted: &dyn Fn(&str) -> bool| {
         std::fs::read_dir(place)
             .into_iter()
@@ -309,7 +309,7 @@ fn file(looked: &Looked<'_>, [v2, v1]: [&str; 2], controller: &str) -> There {
         return There::Yes;
     }
     // the root of version 2 has few files, and a cgroup without the controller does not have its files
-    if looked.host.cgroups.v1.is_empty()
+    if machine.host.cgroups.v1.is_empty()
         && !places.iter().skip(2).any(|place| has(place, &|found| found.starts_with(&sign)))
     {
         return There::NotSeen("no cgroup here shows it");
@@ -362,11 +362,11 @@ mod tests {
     fn what_is_not_there_says_what_follows_and_what_to_do() {
         let row = optional("x", (5, 14), "y: refused", |_| There::No);
         let host = Host::default();
-        let old = of_row(&row, &Looked { release: (5, 12), host: &host });
+        let old = of_row(&row, &Machine { release: (5, 12), host: &host });
         assert_eq!((old.fitness, &*old.said, &*old.advice), (Fitness::Without, "y: refused", "Linux 5.14 or newer"));
-        let hidden = of_row(&row, &Looked { release: (6, 1), host: &host });
+        let hidden = of_row(&row, &Machine { release: (6, 1), host: &host });
         assert!(hidden.advice.contains("seccomp filter"), "{}", hidden.advice);
-        let needed = of_row(&required("x", (5, 1), |_| There::No), &Looked { release: (5, 0), host: &host });
+        let needed = of_row(&required("x", (5, 1), |_| There::No), &Machine { release: (5, 0), host: &host });
         assert_eq!(needed.fitness, Fitness::Missing);
     }
 }

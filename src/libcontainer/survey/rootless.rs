@@ -1,13 +1,12 @@
 //! The requirements of an ordinary user beside a user namespace: programs that map more ids than the user's own, and
 //! granted ids.
 
-use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::finding::{Area, Finding, Fitness};
 use super::tried::said;
-use crate::host::grants::{grants, names};
+use crate::host::grants::{grants, own_names};
 use crate::host::{Environment, Host};
 use crate::sys::text::lossy;
 
@@ -32,16 +31,9 @@ pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
     found
 }
 
-/// A program in the directories of PATH.
-pub(super) fn program(name: &str, environment: &Environment) -> Option<PathBuf> {
-    let path = environment.path().unwrap_or(OsStr::new("/usr/sbin:/usr/bin:/sbin:/bin"));
-    let executable = |file: &PathBuf| file.metadata().is_ok_and(|data| data.is_file() && data.mode() & 0o111 != 0);
-    std::env::split_paths(path).map(|directory| directory.join(name)).find(executable)
-}
-
 fn mapper(name: &str, environment: &Environment) -> Finding {
     let finding = |fitness, said: String| Finding::new(Area::Rootless, name, fitness, said);
-    let Some(file) = program(name, environment) else {
+    let Some(file) = environment.find_program(name) else {
         return finding(Fitness::Without, format!("not in PATH: {OWN_ID}")).advice(PACKAGE);
     };
     let set_user_id = file.metadata().is_ok_and(|data| data.permissions().mode() & 0o4000 != 0 && data.uid() == 0);
@@ -54,7 +46,7 @@ fn mapper(name: &str, environment: &Environment) -> Finding {
 }
 
 fn granted(file: &str) -> Finding {
-    of_grants(file, &lossy(Path::new(file)).unwrap_or_default(), &names())
+    of_grants(file, &lossy(Path::new(file)).unwrap_or_default(), &own_names())
 }
 
 fn of_grants(file: &str, text: &str, names: &[String]) -> Finding {

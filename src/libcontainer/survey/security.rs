@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::finding::{Area, Finding, Fitness};
-use super::rootless::program;
 use crate::host::{Environment, Host, Lsm};
 use crate::sys::landlock::abi;
 use crate::sys::seccomp::takes_flag;
@@ -55,7 +54,7 @@ fn landlock() -> Finding {
 }
 
 fn criu(environment: &Environment) -> Finding {
-    match program("criu", environment) {
+    match environment.find_program("criu") {
         Some(file) => {
             Finding::new(Area::Programs, "criu", Fitness::Good, format!("{} (try: criu check)", file.display()))
         }

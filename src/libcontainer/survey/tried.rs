@@ -1,4 +1,4 @@
-//! Something tried in a child, whose end tells how it went.
+//! Tries something in a child process.
 
 use std::os::fd::AsFd;
 
