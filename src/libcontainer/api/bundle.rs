@@ -67,6 +67,10 @@ impl Bundle {
         let config = config::load(&text)?;
         // As with runc and crun, `state` and hooks get the path without links.
         let directory = directory.canonicalize().with_context(|| format!("bundle {}", directory.display()))?;
+        // state.json and the state of hooks are JSON.
+        if directory.to_str().is_none() {
+            bail!("bundle {directory:?}: the path is not UTF-8");
+        }
         Ok(Bundle { directory, text, config })
     }
 
@@ -267,4 +271,22 @@ fn followed(path: &Path) -> PathBuf {
 /// It is empty, or the current directory was removed.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_whose_path_cannot_be_in_state_json_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = top.path().join(OsStr::from_bytes(b"b\xff"));
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("config.json"), r#"{"ociVersion":"1.3.0","root":{"path":"r"}}"#).unwrap();
+        let said = Bundle::read(&directory).unwrap_err().to_string();
+        assert!(said.ends_with(r#"/b\xFF": the path is not UTF-8"#), "{said}");
+    }
 }
