@@ -131,7 +131,7 @@ pub fn plan_of(config: &Config, said: &Value) -> Result<Plan, Faults> {
     let Some(exec) = said.get("exec") else { return plan::create(&ask) };
     let words: Vec<_> = exec["namespaces"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     let bits = KINDS.iter().filter(|(_, word, _)| words.contains(word)).map(|(bit, ..)| bit);
-    let container = Joined { pid: 4242, kinds: Namespaces(bits.sum()) };
+    let container = Joined { pid: 4242, namespaces: Namespaces(bits.sum()) };
     let process = config.spec.process().clone().expect("an exec case has a process");
     plan::exec(&ask, &Joining { process: &process, at: &At::new("process"), container })
 }

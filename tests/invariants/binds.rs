@@ -53,6 +53,6 @@ fn below_the_last_bind(plan: &mut Plan, make: fn(CString) -> What) -> bool {
     });
     let Some((n, target)) = bound else { return false };
     let path = CString::new([target, b"/made"].concat()).unwrap();
-    insert(plan, n + 1, Step::at(&At::new("mutation"), make(path)));
+    insert(plan, n + 1, Step::new(&At::new("mutation"), make(path)));
     true
 }

@@ -96,7 +96,7 @@ pub fn twice(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
 /// Inserts `what` directly after the last step for which `is` is true.
 pub fn insert_after(plan: &mut Plan, is: fn(&What) -> bool, what: What) -> bool {
     let Some(n) = at(plan, is).last().copied() else { return false };
-    insert(plan, n + 1, Step::at(&At::new("mutation"), what));
+    insert(plan, n + 1, Step::new(&At::new("mutation"), what));
     true
 }
 

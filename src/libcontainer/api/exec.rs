@@ -128,8 +128,8 @@ impl<'a> Exec<'a> {
         let terminal = settings.decide(Some(&process), &mut flags)?;
         let given = Given { config: &config, host: &host, flags: &flags };
         let thread = container.thread()?;
-        let kinds = kinds(container, thread, &config)?;
-        let joined_by = Joined { pid: thread.tid, kinds };
+        let namespaces = own_namespaces(container, thread, &config)?;
+        let joined_by = Joined { pid: thread.tid, namespaces };
         let joining = Joining { process: &process, at: &At::new("process"), container: joined_by };
         let mut plan = Explanation(plan::exec(&given, &joining).map_err(|faults| self.object.in_its_document(faults))?);
         plan.0.warnings.extend_from_slice(self.object.warnings());
@@ -143,7 +143,7 @@ impl<'a> Exec<'a> {
         let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.carry_out()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
         // ORDER: after it has joined them: the container may have changed to others in between.
-        must_be_in_its_own(container, kinds, ready.pid())
+        must_be_in_its_own(container, namespaces, ready.pid())
             // The container's processes may have killed it.
             .map_err(|error| ready.end().unwrap_or(error))
             .context(NOT_STARTED)?;
@@ -269,8 +269,8 @@ fn keyring(container: &Container) -> Keyring {
 }
 
 /// Checks the namespaces in which paths and ids are looked up, before the program begins.
-fn must_be_in_its_own(container: &Container, kinds: Namespaces, pid: i32) -> Result<()> {
-    for (.., name) in KINDS.iter().filter(|(kind, _, name)| kinds.has(*kind) && matches!(*name, "mnt" | "user")) {
+fn must_be_in_its_own(container: &Container, namespaces: Namespaces, pid: i32) -> Result<()> {
+    for (.., name) in KINDS.iter().filter(|(kind, _, name)| namespaces.has(*kind) && matches!(*name, "mnt" | "user")) {
         match Namespace::of(pid, name) {
             Ok(found) => container.must_own(name, found, pid)?,
             // An ordinary user may not look at it, and has no rights that the container could take.
@@ -282,9 +282,9 @@ fn must_be_in_its_own(container: &Container, kinds: Namespaces, pid: i32) -> Res
 }
 
 /// The namespaces of the container that are not ours: those of its config, checked on a thread of its init.
-fn kinds(container: &Container, thread: InitThread, config: &Config) -> Result<Namespaces> {
+fn own_namespaces(container: &Container, thread: InitThread, config: &Config) -> Result<Namespaces> {
     let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let mut kinds = Namespaces::NONE;
+    let mut namespaces = Namespaces::NONE;
     for namespace in list {
         let kind = bit(namespace.typ());
         let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
@@ -298,8 +298,8 @@ fn kinds(container: &Container, thread: InitThread, config: &Config) -> Result<N
         // If we may not examine the namespace, we join it. setns(2) decides.
         if Namespace::ours(name).ok() != Some(theirs) {
             container.must_own(name, theirs, thread.tid)?;
-            kinds.0 |= kind;
+            namespaces.0 |= kind;
         }
     }
-    Ok(kinds)
+    Ok(namespaces)
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::cgroup::never;
 use crate::config::{At, Faults, Warning};
 use crate::plan::mount_options;
-use crate::plan::namespaces::{bit, word};
+use crate::plan::namespaces::{self, bit};
 use crate::sys::clone::namespace_kind;
 use crate::sys::errno::words;
 
@@ -94,7 +94,9 @@ impl Seen<'_> {
             let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { continue };
             match namespace_kind(file.as_fd()) {
                 Ok(kind) if kind == bit(namespace.typ()) => {}
-                Ok(_) => self.fault(&at, path, &format!("is not a {} namespace", word(bit(namespace.typ())))),
+                Ok(_) => {
+                    self.fault(&at, path, &format!("is not a {} namespace", namespaces::name(bit(namespace.typ()))))
+                }
                 Err(_) => self.fault(&at, path, "is not a namespace"),
             }
         }

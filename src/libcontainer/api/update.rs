@@ -121,7 +121,7 @@ impl<'a> Update<'a> {
         if container.record().groups().is_empty() {
             bail!("{}: the config of this container has no linux.intelRdt", self.place(&At::new(first)));
         }
-        let mut all = resctrl::others(l3_cache.as_deref(), bandwidth.as_deref())
+        let mut all = resctrl::updated_schemata(l3_cache.as_deref(), bandwidth.as_deref())
             .map_err(|fault| error!("{}: {}", self.place(&fault.at), fault.problem))?;
         all.iter_mut().for_each(|schema| schema.at = self.place(&schema.at));
         Ok(all)

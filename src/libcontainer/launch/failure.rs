@@ -15,7 +15,7 @@ use super::launched::Launched;
 use crate::cgroup::{Cgroup, frozen_by};
 use crate::container::{AfterStart, Container, has_executed, is_ending};
 use crate::error::{Error, FailedStep, Kind, Result, bail, error};
-use crate::plan::failure::{self, Outcome};
+use crate::plan::failure::{self, StepEnd};
 use crate::plan::step::{Slot, Step, What};
 use crate::sys::errno::words;
 use crate::wait::{self, Interrupted, limits};
@@ -82,7 +82,7 @@ fn kind(launched: &Launched<'_>, failed: &Failure) -> Kind {
 
 /// The message if the profile denies the call.
 fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
-    launched.plan.denied(failed.step as usize, Outcome::Errno(failed))
+    launched.plan.denied(failed.step as usize, StepEnd::Errno(failed))
 }
 
 /// The message for a step of an init that may have ended: nothing is looked up by its pid.
@@ -178,7 +178,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let n = launched.opened.page.step();
     let signal = ended.and_then(|status| status.terminating_signal());
     if signal == Some(libc::SIGSYS)
-        && let Some(said) = launched.plan.denied(n as usize, Outcome::Killed)
+        && let Some(said) = launched.plan.denied(n as usize, StepEnd::Killed)
     {
         return error!(said);
     }

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result, error};
-use crate::plan::images::{Filled, MountPoint, base};
+use crate::plan::images::{Filled, MountPoint, containing_mount};
 use crate::plan::step::Missing;
 use crate::sys::errno::words;
 
@@ -23,7 +23,7 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 pub(super) fn make(root: &Path, points: &[MountPoint]) -> Result<()> {
     for (n, point) in points.iter().enumerate() {
         let place = PathBuf::from(std::ffi::OsStr::from_bytes(point.target.path.to_bytes()));
-        let (base, rest) = match base(points, n) {
+        let (base, rest) = match containing_mount(points, n) {
             Some(MountPoint { filled: Filled::Yes, .. }) => continue,
             Some(MountPoint { target, source: Some(source), .. }) => {
                 let above = Path::new(std::ffi::OsStr::from_bytes(target.path.to_bytes()));

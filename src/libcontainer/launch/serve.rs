@@ -369,7 +369,7 @@ fn answer(
         }
         Request::CheckViews => check_views(launched),
         Request::Kept(device) => {
-            launched.opened.warnings.extend(plan::devices::kept(device));
+            launched.opened.warnings.extend(plan::devices::kept_warning(device));
             Ok(())
         }
         Request::SeccompListener => agent::send_listener(launched, carried, identity),

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn each_request_has_one_turn_in_the_order_of_the_plan() {
-        let step = |request| Step::at(&At::new("x"), What::Request(request));
+        let step = |request| Step::new(&At::new("x"), What::Request(request));
         let hooks = Request::Hooks(HookPoint::CreateRuntime);
         let (bridge, init) = ([step(Request::Tree(3)), step(hooks)], [step(Request::Limits), step(Request::Scheduler)]);
         let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };

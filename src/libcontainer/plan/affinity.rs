@@ -1,6 +1,6 @@
 //! `process.execCPUAffinity`: the CPUs of a process that exec starts. SPEC: config.md#linux-process.
 
-use super::given::{Given, Own};
+use super::given::{Given, PlannedProcess};
 use super::notes::Notes;
 use super::process;
 use super::step::What;
@@ -18,10 +18,10 @@ pub(super) struct Affinity {
 }
 
 /// Reads the property. Both lists must have the syntax of CPU lists, also when no exec uses them.
-pub(super) fn read(own: Own<'_>, notes: &mut Notes) -> Affinity {
-    let requested = own.process.and_then(|process| process.exec_cpu_affinity().as_ref());
+pub(super) fn read(planned: PlannedProcess<'_>, notes: &mut Notes) -> Affinity {
+    let requested = planned.process.and_then(|process| process.exec_cpu_affinity().as_ref());
     let Some(requested) = requested else { return Affinity::default() };
-    let at = own.at.key("execCPUAffinity");
+    let at = planned.at.key("execCPUAffinity");
     Affinity {
         initial: cpus(requested.initial(), at.key("initial"), notes),
         last: cpus(requested.cpu_affinity_final(), at.key("final"), notes),
@@ -29,9 +29,9 @@ pub(super) fn read(own: Own<'_>, notes: &mut Notes) -> Affinity {
 }
 
 /// The affinity for exec: from its own process object, or from the container's if exec's has none.
-pub(super) fn of_exec(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Affinity {
-    let process = own.process.filter(|process| process.exec_cpu_affinity().is_some());
-    read(Own { process: process.or(given.config.spec.process().as_ref()), ..own }, notes)
+pub(super) fn of_exec(planned: PlannedProcess<'_>, given: &Given<'_>, notes: &mut Notes) -> Affinity {
+    let process = planned.process.filter(|process| process.exec_cpu_affinity().is_some());
+    read(PlannedProcess { process: process.or(given.config.spec.process().as_ref()), ..planned }, notes)
 }
 
 /// The mask for a list. An empty list changes nothing.
@@ -49,7 +49,7 @@ impl Affinity {
     /// its affinity when it moves to another cgroup.
     pub(super) fn before_cgroup(&self, steps: &mut Steps) {
         if self.initial.is_none() {
-            process::everywhere(steps);
+            process::all_cpus(steps);
         }
     }
 
@@ -57,8 +57,8 @@ impl Affinity {
     pub(super) fn in_cgroup(&self, steps: &mut Steps) {
         if let Some((at, mask)) = &self.last {
             // The mask may name a CPU that only the container's cpuset has.
-            steps.at(at, What::Request(Request::Cgroup));
-            steps.at(at, What::Affinity(mask.clone()));
+            steps.add(at, What::Request(Request::Cgroup));
+            steps.add(at, What::Affinity(mask.clone()));
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn switch(given: &Given<'_>, name: &str, notes: &mut Notes) -> Switch
 }
 
 /// Reads an annotation whose value is a path of the host.
-fn path(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<(At, PathBuf)> {
+fn host_path(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<(At, PathBuf)> {
     let (at, path) = (At::annotation(name), given.annotation(name)?);
     if !Path::new(path).is_absolute() || path.contains('\0') {
         notes.fault(&at, format!("{path:?} is not an absolute path"));
@@ -52,16 +52,16 @@ fn path(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<(At, PathBuf
 
 /// The socket that receives a pidfd of the container's first process.
 pub(super) fn pidfd_receiver(given: &Given<'_>, notes: &mut Notes) -> Option<(At, PathBuf)> {
-    path(given, PIDFD_RECEIVER, notes)
+    host_path(given, PIDFD_RECEIVER, notes)
 }
 
 /// The files for the output of the hooks that the runtime runs. They are opened when a hook runs.
 pub(super) fn hook_files(given: &Given<'_>, notes: &mut Notes) -> Vec<(At, PathBuf)> {
-    [HOOKS_STDOUT, HOOKS_STDERR].into_iter().filter_map(|name| path(given, name, notes)).collect()
+    [HOOKS_STDOUT, HOOKS_STDERR].into_iter().filter_map(|name| host_path(given, name, notes)).collect()
 }
 
 /// The path of a cgroup below another. A slash before it changes nothing, as with crun.
-fn below(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<PathBuf> {
+fn cgroup_path(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<PathBuf> {
     let (at, text) = (At::annotation(name), given.annotation(name).filter(|text| !text.is_empty())?);
     let path = inside(Path::new(text));
     let leaves = Path::new(text).components().any(|part| part == Component::ParentDir);
@@ -74,7 +74,7 @@ fn below(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<PathBuf> {
 
 /// The cgroup of the container below that of its unit.
 pub(super) fn subgroup(given: &Given<'_>, notes: &mut Notes) -> Option<PathBuf> {
-    let path = below(given, SUBGROUP, notes)?;
+    let path = cgroup_path(given, SUBGROUP, notes)?;
     if matches!(given.flags.cgroup, CgroupUse::Unit(_)) {
         return Some(path);
     }
@@ -84,7 +84,7 @@ pub(super) fn subgroup(given: &Given<'_>, notes: &mut Notes) -> Option<PathBuf> 
 
 /// The cgroup below the container's own that the container manages.
 pub(super) fn delegated(given: &Given<'_>, notes: &mut Notes) -> Option<Delegated> {
-    let (at, below) = (At::annotation(DELEGATE_CGROUP), below(given, DELEGATE_CGROUP, notes)?);
+    let (at, below) = (At::annotation(DELEGATE_CGROUP), cgroup_path(given, DELEGATE_CGROUP, notes)?);
     if given.host.cgroups.layout() != Layout::Unified {
         notes.fault(&at, "needs a host with cgroup version 2 only: on version 1 it is not safe to delegate a cgroup");
         return None;

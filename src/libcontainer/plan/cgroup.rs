@@ -2,6 +2,7 @@
 //! (docs/spec.md, "Properties that cannot be applied").
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
@@ -9,7 +10,7 @@ use super::annotations;
 use super::finished::PlannedCgroup;
 use super::given::{CgroupUse, Given, Rootless};
 use super::notes::Notes;
-use super::resources::{self, CgroupOwner, DeviceAccess, OnForbidden, Placement, WithoutCgroup};
+use super::resources::{self, CgroupOwner, Delegated, DeviceAccess, OnForbidden, Placement, WithoutCgroup};
 use crate::config::{At, Faults};
 use crate::host::Cgroups;
 
@@ -37,7 +38,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     notes.warnings(resources.map_or(Vec::new(), resources::unused));
     if given.flags.cgroup == CgroupUse::Disabled {
-        without(path.is_some(), resources, given, notes);
+        warn_disabled(path, resources, given, notes);
         return None;
     }
     let subgroup = annotations::subgroup(given, notes);
@@ -51,7 +52,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
         }
         placement = placement.below_unit(&below);
     }
-    placement.without_cgroup = without_cgroup(given, path.is_some() || delegated.is_some());
+    placement.without_cgroup = without_cgroup(given, path, delegated.as_ref());
     placement.delegated = delegated;
     placement.on_forbidden_devices = on_forbidden(rules(resources), given);
     if placement.directories.is_empty() && placement.without_cgroup != WithoutCgroup::Runs {
@@ -88,8 +89,8 @@ fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
 }
 
 /// The plan if the caller wants no cgroup. Checks the properties of config.json, and applies none of them.
-fn without(path_is_requested: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
-    if path_is_requested {
+fn warn_disabled(path: Option<&Path>, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
+    if path.is_some() {
         notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
     }
     for name in [annotations::SUBGROUP, annotations::DELEGATE_CGROUP] {
@@ -109,11 +110,12 @@ fn without(path_is_requested: bool, resources: Option<&LinuxResources>, given: &
 }
 
 /// What happens when the runtime may not make a cgroup.
-fn without_cgroup(given: &Given<'_>, path_is_requested: bool) -> WithoutCgroup {
+fn without_cgroup(given: &Given<'_>, path: Option<&Path>, delegated: Option<&Delegated>) -> WithoutCgroup {
+    let requested = given.flags.cgroup != CgroupUse::Own || path.is_some() || delegated.is_some();
     match given.flags.rootless {
         Rootless::No => WithoutCgroup::Fails,
         Rootless::Auto if given.host.me.is_root() => WithoutCgroup::Fails,
-        _ if given.flags.cgroup != CgroupUse::Own || path_is_requested => WithoutCgroup::FailsWithAdvice,
+        _ if requested => WithoutCgroup::FailsWithAdvice,
         Rootless::Auto | Rootless::Yes => WithoutCgroup::Runs,
     }
 }

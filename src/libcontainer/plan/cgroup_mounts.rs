@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::finished::{Opening, PlannedCgroup};
-use super::mount_entry::{Bind, Closing, MountAction, MountContext, MountEntry, NewFileSystem};
+use super::mount_entry::{Bind, LateReadOnly, MountAction, MountContext, MountEntry, NewFileSystem};
 use super::namespaces::{CGROUP, USER};
 use super::notes::Notes;
 use super::resources::CgroupOwner;
@@ -13,42 +13,47 @@ use super::values::c_string;
 use crate::host::cgroups::{Hierarchy, Layout};
 
 /// Reads one such mount.
-pub(super) fn read(known: &MountContext<'_>, entry: &MountEntry<'_>, acts: &mut Vec<MountAction>, notes: &mut Notes) {
+pub(super) fn read(context: &MountContext<'_>, entry: &MountEntry<'_>, acts: &mut Vec<MountAction>, notes: &mut Notes) {
     if entry.maps_ids() {
         notes.fault(&entry.at, "a cgroup file system has no ids to map");
     }
-    let Some(path) = entry.path(notes) else { return };
-    match (known.given.host.cgroups.layout(), entry.mount.typ().as_deref()) {
+    let Some(path) = entry.target_path(notes) else { return };
+    match (context.given.host.cgroups.layout(), entry.mount.typ().as_deref()) {
         // The type `cgroup2` always means the hierarchy of version 2, also on a host with version 1.
         (Layout::Unified, _) | (Layout::Legacy | Layout::Hybrid, Some("cgroup2")) => {
-            acts.extend(unified(known, entry, path, notes));
+            acts.extend(unified(context, entry, path, notes));
         }
-        (Layout::Legacy | Layout::Hybrid, _) => legacy(known, entry, path, acts, notes),
+        (Layout::Legacy | Layout::Hybrid, _) => legacy(context, entry, path, acts, notes),
     }
 }
 
 /// The user who owns the container's cgroup. As with runc: in a cgroup namespace, with a writable cgroup2 at
 /// /sys/fs/cgroup, the container may manage the cgroups below its own. The user of its process becomes the owner.
-pub(super) fn owner(known: &MountContext<'_>, entry: &MountEntry<'_>) -> Option<CgroupOwner> {
-    let unified = known.given.host.cgroups.layout() == Layout::Unified;
+pub(super) fn owner(context: &MountContext<'_>, entry: &MountEntry<'_>) -> Option<CgroupOwner> {
+    let unified = context.given.host.cgroups.layout() == Layout::Unified;
     let writable = entry.options.set & libc::MOUNT_ATTR_RDONLY == 0 && entry.destination == "sys/fs/cgroup";
-    let uid = known.given.config.spec.process().as_ref().map_or(0, |process| process.user().uid());
-    let other = uid != 0 || known.kinds.private(USER);
-    let governs = unified && writable && other && known.kinds.new.has(CGROUP);
+    let uid = context.given.config.spec.process().as_ref().map_or(0, |process| process.user().uid());
+    let other = uid != 0 || context.namespaces.private(USER);
+    let governs = unified && writable && other && context.namespaces.new.has(CGROUP);
     governs.then(|| CgroupOwner { uid, at: entry.at.clone() })
 }
 
 /// A new cgroup2 mount. If the kernel refuses it, the container's directory of the host's mount is bound there.
-fn unified(known: &MountContext<'_>, entry: &MountEntry<'_>, path: CString, notes: &mut Notes) -> Option<MountAction> {
-    let v2 = known.given.host.cgroups.v2.as_ref();
-    let own = known.cgroup.and_then(|cgroup| cgroup.placement.directory("").map(Path::to_path_buf));
+fn unified(
+    context: &MountContext<'_>,
+    entry: &MountEntry<'_>,
+    path: CString,
+    notes: &mut Notes,
+) -> Option<MountAction> {
+    let v2 = context.given.host.cgroups.v2.as_ref();
+    let own = context.cgroup.and_then(|cgroup| cgroup.placement.directory("").map(Path::to_path_buf));
     let own = own.or_else(|| v2.map(|v2| v2.mount.clone()));
-    let home = v2.map(|v2| at_home(&v2.mount, &v2.own)).filter(|_| may_lack(known));
+    let home = v2.map(|v2| at_home(&v2.mount, &v2.own)).filter(|_| may_lack(context));
     // These changes are for the directory: it is a copy of the host's mount, and has peers. A new mount has none.
-    let mut changes = known.root.inherited();
+    let mut changes = context.root.inherited();
     changes.extend(entry.changes());
     let mount = NewMount {
-        settings: entry.settings("cgroup2", known.label, notes)?,
+        settings: entry.settings("cgroup2", context.label, notes)?,
         attributes: entry.options.set,
         changes,
         ..NewMount::new(c"cgroup2", Target::directory(path))
@@ -59,7 +64,7 @@ fn unified(known: &MountContext<'_>, entry: &MountEntry<'_>, path: CString, note
 
 /// The same layout as on the host: a directory per hierarchy, and links for controllers that share one.
 fn legacy(
-    known: &MountContext<'_>,
+    context: &MountContext<'_>,
     entry: &MountEntry<'_>,
     path: CString,
     acts: &mut Vec<MountAction>,
@@ -68,7 +73,7 @@ fn legacy(
     let read_only = entry.options.set & libc::MOUNT_ATTR_RDONLY;
     let settings = [(c"source", c"tmpfs"), (c"mode", c"755"), (c"size", c"1m")];
     let settings = settings.iter().map(|(key, value)| (CString::from(*key), Some(CString::from(*value))));
-    let label = known.label.context("tmpfs", &[]);
+    let label = context.label.context("tmpfs", &[]);
     let directory = NewMount {
         settings: settings.chain(label).collect(),
         attributes: entry.options.set & !read_only,
@@ -76,22 +81,22 @@ fn legacy(
         ..NewMount::new(c"tmpfs", Target::directory(path.clone()))
     };
     acts.push(MountAction::New(NewFileSystem { at: entry.at.clone(), mount: directory, ids: None, instead: None }));
-    let cgroups = &known.given.host.cgroups;
+    let cgroups = &context.given.host.cgroups;
     let hierarchies = cgroups.v1.iter().map(|h| (h.mount.as_path(), Some(h)));
     let unified = cgroups.v2.as_ref().map(|v2| (v2.mount.as_path(), None));
     for (mount, hierarchy) in hierarchies.chain(unified) {
         let Some(name) = mount.file_name().and_then(|name| name.to_str()) else { continue };
-        let place = format!("{}/{name}", entry.destination);
-        let Some(place) = c_string(&place, &entry.at, notes) else { continue };
-        acts.extend(if known.kinds.private(CGROUP) {
-            own_cgroup(entry, hierarchy, place, notes)
+        let path = format!("{}/{name}", entry.destination);
+        let Some(path) = c_string(&path, &entry.at, notes) else { continue };
+        acts.extend(if context.namespaces.private(CGROUP) {
+            own_cgroup(entry, hierarchy, path, notes)
         } else {
-            Some(bound(known, entry, mount, hierarchy, place))
+            Some(bound(context, entry, mount, hierarchy, path))
         });
         links(entry, name, hierarchy, acts, notes);
     }
     if read_only != 0 {
-        acts.push(MountAction::Close(Closing { path, at: entry.at.key("options") }));
+        acts.push(MountAction::MakeReadOnly(LateReadOnly { path, at: entry.at.key("options") }));
     }
 }
 
@@ -119,27 +124,27 @@ fn own_cgroup(
 
 /// Without a cgroup namespace: binds the container's directory of the host's mount.
 fn bound(
-    known: &MountContext<'_>,
+    context: &MountContext<'_>,
     entry: &MountEntry<'_>,
     mount: &Path,
     hierarchy: Option<&Hierarchy>,
     path: CString,
 ) -> MountAction {
     let key = hierarchy.map_or(String::new(), Hierarchy::key);
-    let placed = known.cgroup.and_then(|cgroup| cgroup.placement.directory(&key));
+    let placed = context.cgroup.and_then(|cgroup| cgroup.placement.directory(&key));
     let directory = placed.unwrap_or(mount).to_path_buf();
     let own = match hierarchy {
         Some(hierarchy) => &hierarchy.own,
-        None => known.given.host.cgroups.v2.as_ref().map_or(Path::new("/"), |v2| v2.own.as_path()),
+        None => context.given.host.cgroups.v2.as_ref().map_or(Path::new("/"), |v2| v2.own.as_path()),
     };
-    let home = Some(at_home(mount, own)).filter(|_| may_lack(known));
-    let changes = entry.changes_of_tree(known.root.inherited());
+    let home = Some(at_home(mount, own)).filter(|_| may_lack(context));
+    let changes = entry.changes_of_tree(context.root.inherited());
     let bind = Bind::tree(&entry.at, Opening::CgroupTree(directory, home), changes, path);
     MountAction::Bind(Bind { links_copied: entry.options.links.copied, ..bind })
 }
 
-fn may_lack(known: &MountContext<'_>) -> bool {
-    known.cgroup.is_some_and(PlannedCgroup::may_lack)
+fn may_lack(context: &MountContext<'_>) -> bool {
+    context.cgroup.is_some_and(PlannedCgroup::may_lack)
 }
 
 /// The runtime's own cgroup, below the host's mount as the runtime sees it.

@@ -3,7 +3,7 @@
 use rustix::thread::Gid;
 
 use super::annotations;
-use super::given::{Given, KEEP_GROUPS, Own, Switch};
+use super::given::{Given, KEEP_GROUPS, PlannedProcess, Switch};
 use super::idmap::{Ids, Maps};
 use super::namespaces::USER;
 use super::notes::Notes;
@@ -23,7 +23,7 @@ const SYS_ADMIN: u64 = 1 << 21;
 #[derive(Debug)]
 pub(super) struct Credentials {
     /// The bounding set that the process begins with.
-    pub(super) held: u64,
+    pub(super) initial_bounding: u64,
     pub(super) capabilities: CapabilitySets,
     /// None if there is no process.
     user: Option<User>,
@@ -41,17 +41,23 @@ struct User {
     has_limits: bool,
 }
 
-/// The bounding set of a process that does not share `namespaces` with the runtime. In a user namespace, a process first has every capability
-/// (user_namespaces(7)), also those that the runtime lacks.
-pub(super) fn held(given: &Given<'_>, namespaces: Namespaces) -> u64 {
+/// The bounding set that a process begins with, if it does not share `namespaces` with the runtime. In a user namespace, a
+/// process first has every capability (user_namespaces(7)), also those that the runtime lacks.
+pub(super) fn initial_bounding(given: &Given<'_>, namespaces: Namespaces) -> u64 {
     if namespaces.has(USER) { u64::MAX } else { given.host.me.bounding }
 }
 
-/// Reads `user`, `capabilities` and `noNewPrivileges` of a process that begins with the bounding set `held`.
-pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, notes: &mut Notes) -> Credentials {
-    let at = own.at;
-    let Some(process) = own.process else {
-        return Credentials { held, capabilities: CapabilitySets::default(), user: None };
+/// Reads `user`, `capabilities` and `noNewPrivileges` of a process that begins with the bounding set `initial_bounding`.
+pub(super) fn read(
+    planned: PlannedProcess<'_>,
+    initial_bounding: u64,
+    maps: &Maps,
+    given: &Given<'_>,
+    notes: &mut Notes,
+) -> Credentials {
+    let at = planned.at;
+    let Some(process) = planned.process else {
+        return Credentials { initial_bounding, capabilities: CapabilitySets::default(), user: None };
     };
     let (user, user_at) = (process.user(), at.key("user"));
     for (name, id, ids) in [("uid", user.uid(), Ids::Users), ("gid", user.gid(), Ids::Groups)] {
@@ -60,17 +66,18 @@ pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, note
     }
     let groups =
         groups(user.additional_gids().as_deref().unwrap_or_default(), &user_at.key("additionalGids"), maps, notes);
-    let (capabilities, warnings) = capabilities::sets(process.capabilities().as_ref(), &at.key("capabilities"), held);
+    let (capabilities, warnings) =
+        capabilities::sets(process.capabilities().as_ref(), &at.key("capabilities"), initial_bounding);
     notes.warnings(warnings);
     let user = User {
         at: at.clone(),
         uid: user.uid(),
         gid: user.gid(),
-        groups: if keeps_groups(!groups.is_empty(), own.role, given, notes) { None } else { Some(groups) },
+        groups: if keeps_groups(!groups.is_empty(), planned.role, given, notes) { None } else { Some(groups) },
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         has_limits: process.rlimits().as_ref().is_some_and(|list| !list.is_empty()),
     };
-    Credentials { held, capabilities, user: Some(user) }
+    Credentials { initial_bounding, capabilities, user: Some(user) }
 }
 
 /// True if the process keeps the groups of the caller. They are rights of the caller, so this is for ordinary users: an
@@ -111,14 +118,13 @@ fn groups(list: &[u32], at: &At, maps: &Maps, notes: &mut Notes) -> Vec<Gid> {
 
 impl Credentials {
     /// The capabilities that the process needs to restrict itself: seccomp(2) and landlock_restrict_self(2) need
-    /// no_new_privs or CAP_SYS_ADMIN. It is a fault at `at` if the process has neither. `done` is the word for the
-    /// message: cannot be `done`.
-    pub(super) fn to_restrict(&self, at: &At, done: &str, given: &Given<'_>, notes: &mut Notes) -> u64 {
+    /// no_new_privs or CAP_SYS_ADMIN. If the process has neither, adds the fault "cannot be `done`" at `at`.
+    pub(super) fn needed_to_restrict(&self, at: &At, done: &str, given: &Given<'_>, notes: &mut Notes) -> u64 {
         let own = self.user.as_ref().is_none_or(|user| user.no_new_privs);
         if own || given.host.me.no_new_privs {
             return 0;
         }
-        if self.held & SYS_ADMIN == 0 {
+        if self.initial_bounding & SYS_ADMIN == 0 {
             let needs = "this needs process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
             notes.fault(at, format!("cannot be {done}: {needs}"));
         }
@@ -128,7 +134,7 @@ impl Credentials {
     /// ORDER: before the ruleset and the filter, which need it.
     pub(super) fn forbid_new_privileges(&self, steps: &mut Steps) {
         if let Some(user) = self.user.as_ref().filter(|user| user.no_new_privs) {
-            steps.at(&user.at.key("noNewPrivileges"), What::NoNewPrivs);
+            steps.add(&user.at.key("noNewPrivileges"), What::NoNewPrivs);
         }
     }
 
@@ -138,28 +144,28 @@ impl Credentials {
     pub(super) fn give_up_power(self, until_exec: u64, steps: &mut Steps) {
         let capabilities = CapabilitySets { until_exec, ..self.capabilities };
         let Some(user) = self.user else {
-            steps.always("there is no program", What::Bounding(self.held));
-            steps.always("there is no program", What::Capabilities(capabilities));
+            steps.add_always("there is no program", What::Bounding(self.initial_bounding));
+            steps.add_always("there is no program", What::Capabilities(capabilities));
             return;
         };
         let user_at = user.at.key("user");
         if user.has_limits {
             // ORDER: late, because a small limit could make the set-up fail. But before Ids: setting the limits of
             // another user's process needs CAP_SYS_RESOURCE, which the runtime itself may lack.
-            steps.at(&user.at.key("rlimits"), What::Request(Request::Limits));
+            steps.add(&user.at.key("rlimits"), What::Request(Request::Limits));
         }
         let from = user.at.key("capabilities");
-        steps.at(&from, What::Bounding(self.held & !capabilities.bounding));
-        steps.at(&user_at.key("uid"), What::OwnStdio(user.uid));
+        steps.add(&from, What::Bounding(self.initial_bounding & !capabilities.bounding));
+        steps.add(&user_at.key("uid"), What::OwnStdio(user.uid));
         // Otherwise the process keeps the caller's groups.
         if let Some(groups) = user.groups {
-            steps.at(&user_at.key("additionalGids"), What::Groups(groups));
+            steps.add(&user_at.key("additionalGids"), What::Groups(groups));
         }
-        steps.at(&user_at, What::Ids { uid: user.uid, gid: user.gid });
-        steps.at(&from, What::Capabilities(capabilities));
+        steps.add(&user_at, What::Ids { uid: user.uid, gid: user.gid });
+        steps.add(&from, What::Capabilities(capabilities));
         // ORDER: a change of ids sets the dumpable attribute to the value of fs.suid_dumpable
         // (PR_SET_DUMPABLE(2const)), and clears the parent-death signal.
-        entering::unseen(steps);
-        steps.always("until it is ready, it ends with the runtime", What::DeathSignal(libc::SIGKILL));
+        entering::undumpable(steps);
+        steps.add_always("until it is ready, it ends with the runtime", What::DeathSignal(libc::SIGKILL));
     }
 }

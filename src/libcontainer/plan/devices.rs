@@ -9,8 +9,9 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use super::finished::Opening;
 use super::given::Given;
 use super::idmap::{Ids, Maps};
+use super::mount_entry::MountKind;
 use super::mounts::Mounts;
-use super::namespaces::{Kinds, MOUNT, USER};
+use super::namespaces::{MOUNT, PlannedNamespaces, USER};
 use super::notes::Notes;
 use super::rootfs::Rootfs;
 use super::step::{DeviceNode, Last, Missing, Origin, Other, Target, What};
@@ -50,7 +51,13 @@ pub(super) struct Devices {
 }
 
 /// Reads `linux.devices`. The mount at a path decides whether a node is made there.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mounts, notes: &mut Notes) -> Devices {
+pub(super) fn read(
+    given: &Given<'_>,
+    namespaces: &PlannedNamespaces,
+    maps: &Maps,
+    mounts: &Mounts,
+    notes: &mut Notes,
+) -> Devices {
     let list = given.linux().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let requested: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, maps, notes)).collect();
     let mut first = HashMap::with_capacity(requested.len());
@@ -59,7 +66,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
             notes.fault(at, format!("a second, different device at {:?}", format!("/{}", node.path.to_string_lossy())));
         }
     }
-    let bound = kinds.private(USER) || !given.host.me.is_root();
+    let bound = namespaces.private(USER) || !given.host.me.is_root();
     let mut mounted = MountsByPath::by(mounts);
     let ptmx = !mounted.shows(c"dev/ptmx");
     let default: Vec<_> = (0..).zip(DEFAULT).map(|(n, device)| default_node(n, device)).collect();
@@ -67,10 +74,10 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
     let default: Vec<_> = default.into_iter().filter(|(node, _)| !left_out(&node.path)).collect();
     let mut nodes = Vec::with_capacity(default.len() + requested.len());
     for (node, from) in default.into_iter().chain(requested.into_iter().map(|(node, at)| (node, Origin::At(at)))) {
-        match (mounted.ours(&node.path, kinds), &from) {
+        match (mounted.ours(&node.path, namespaces), &from) {
             (Ok(()), _) => {
                 if bound && !is_fifo(&node) {
-                    mounted.add(&node.path, false);
+                    mounted.add(&node.path, MountKind::TreeOfHost);
                 }
                 nodes.push((node, from));
             }
@@ -78,8 +85,8 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
             (Err(_), Origin::Runtime(_)) => {}
         }
     }
-    let links = mounted.ours(c"dev/fd", kinds).is_ok();
-    if !links && !kinds.private(MOUNT) {
+    let links = mounted.ours(c"dev/fd", namespaces).is_ok();
+    if !links && !namespaces.private(MOUNT) {
         let said = "has no mount namespace: the default devices are not made, as the root is a directory of the host";
         notes.warn(&At::new("linux.namespaces"), said);
     }
@@ -93,7 +100,7 @@ fn default_node(n: u32, (path, major, minor): (&CStr, u32, u32)) -> (DeviceNode,
 }
 
 /// The warning for a path of default device `n` where the image has another file.
-pub(crate) fn kept(n: u32) -> Option<Warning> {
+pub(crate) fn kept_warning(n: u32) -> Option<Warning> {
     let (path, ..) = DEFAULT.get(n as usize)?;
     let said = format!("/{} is another file in the image: the default device is not made", path.to_string_lossy());
     Some(Warning { at: At::new("root.path"), said })
@@ -106,20 +113,20 @@ fn is_fifo(node: &DeviceNode) -> bool {
 
 /// The mounts of config.json by path.
 struct MountsByPath {
-    /// The last mount at a path: its index, and whether it is a new file system.
-    last: HashMap<Vec<u8>, (usize, bool)>,
+    /// The last mount at a path: its index, and what is mounted.
+    last: HashMap<Vec<u8>, (usize, MountKind)>,
     count: usize,
 }
 
 impl MountsByPath {
     fn by(mounts: &Mounts) -> MountsByPath {
         let mut mounted = MountsByPath { last: HashMap::new(), count: 0 };
-        mounts.targets().for_each(|(path, new)| mounted.add(path, new));
+        mounts.targets().for_each(|(path, what)| mounted.add(path, what));
         mounted
     }
 
-    fn add(&mut self, path: &CStr, new: bool) {
-        self.last.insert(path.to_bytes().to_vec(), (self.count, new));
+    fn add(&mut self, path: &CStr, what: MountKind) {
+        self.last.insert(path.to_bytes().to_vec(), (self.count, what));
         self.count += 1;
     }
 
@@ -133,14 +140,14 @@ impl MountsByPath {
 
     /// Checks that a node may be made at `path`. A bind mount is a file system of the host. The root itself is one, too, if
     /// the container has no mount namespace. No node is made in either of them.
-    fn ours(&self, path: &CStr, kinds: &Kinds) -> Result<(), String> {
+    fn ours(&self, path: &CStr, namespaces: &PlannedNamespaces) -> Result<(), String> {
         let path = path.to_bytes();
         let above = (0..path.len()).filter(|n| path[*n] == b'/').map(|n| &path[..n]);
-        let above = above.filter_map(|directory| self.last.get(directory).map(|(n, new)| (n, new, directory)));
+        let above = above.filter_map(|directory| self.last.get(directory).map(|(n, what)| (n, what, directory)));
         match above.max() {
-            Some((_, true, _)) => Ok(()),
+            Some((_, MountKind::NewFileSystem, _)) => Ok(()),
             Some((.., directory)) => Err(format!("/{} is bound from the host", String::from_utf8_lossy(directory))),
-            None if kinds.private(MOUNT) => Ok(()),
+            None if namespaces.private(MOUNT) => Ok(()),
             None => Err("there is no mount namespace".to_owned()),
         }
     }
@@ -193,9 +200,9 @@ impl Devices {
     pub(super) fn steps(self, root: &Rootfs, steps: &mut Steps) {
         for (node, from) in self.nodes {
             if !self.bound || is_fifo(&node) {
-                steps.because(&from, What::Mknod(node));
+                steps.add_from(&from, What::Mknod(node));
             } else {
-                bind(node, from, root, steps);
+                bind_node(node, from, root, steps);
             }
         }
         if !self.links {
@@ -203,26 +210,27 @@ impl Devices {
         }
         let symlink = |to: &CStr, path: &CStr| What::Symlink { to: to.to_owned(), path: path.to_owned() };
         for (to, path) in LINKS {
-            steps.always("default link", symlink(to, path));
+            steps.add_always("default link", symlink(to, path));
         }
         if self.has_kcore {
-            steps.always("default link", symlink(c"/proc/kcore", c"dev/core"));
+            steps.add_always("default link", symlink(c"/proc/kcore", c"dev/core"));
         }
         // SPEC: config-linux.md#default-devices: the link is there even if no devpts is mounted.
         if self.ptmx {
-            steps.always("default link", What::Replace { to: c"pts/ptmx".to_owned(), path: c"dev/ptmx".to_owned() });
+            steps
+                .add_always("default link", What::Replace { to: c"pts/ptmx".to_owned(), path: c"dev/ptmx".to_owned() });
         }
     }
 }
 
-fn bind(node: DeviceNode, from: Origin, root: &Rootfs, steps: &mut Steps) {
+fn bind_node(node: DeviceNode, from: Origin, root: &Rootfs, steps: &mut Steps) {
     let at = match &from {
         Origin::At(at) => at.clone(),
         Origin::Runtime(why) => At::new(*why),
     };
     let host = PathBuf::from(format!("/{}", node.path.to_string_lossy()));
     let slot = steps.open(&at, Opening::Device(host, node.mode & libc::S_IFMT, node.device));
-    steps.copy(&at, slot);
+    steps.add_copy(&at, slot);
     let target = Target { path: node.path, missing: Missing::File, last: Last::Any };
-    steps.because(&from, What::Bind(slot, root.inherited(), target));
+    steps.add_from(&from, What::Bind(slot, root.inherited(), target));
 }

@@ -45,7 +45,7 @@ impl Plan {
         for step in &self.init {
             lines.push(self.line("init", step));
             if let What::Request(request) = &step.what {
-                lines.extend(self.favours(*request).into_iter().map(|(act, fields, at)| Line {
+                lines.extend(self.answers(*request).into_iter().map(|(act, fields, at)| Line {
                     process: "runtime",
                     what: "answer",
                     act,
@@ -85,7 +85,7 @@ impl Plan {
         }
         if let Some(PlannedCgroup { placement, writes, devices }) = &self.cgroup {
             let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
-            let lines = placement.lines().into_iter();
+            let lines = placement.acts().into_iter();
             acts.extend(
                 lines.map(|act| ("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath".to_owned())),
             );
@@ -93,10 +93,10 @@ impl Plan {
                 let fields = json!({"file": file, "value": value});
                 acts.push(("write", format!("write {file} = {value}"), fields, at.to_string()));
             }
-            let lines = devices.lines().into_iter();
+            let lines = devices.acts().into_iter();
             acts.extend(lines.map(|act| ("devices", act, json!({}), "linux.resources.devices".to_owned())));
         }
-        let groups = self.resctrl.iter().flat_map(ResctrlGroup::lines);
+        let groups = self.resctrl.iter().flat_map(ResctrlGroup::acts);
         acts.extend(groups.map(|(act, from)| ("resctrl", act, json!({}), from)));
         if let Some(score) = self.oom_score_adj {
             acts.push(("oom_score_adj", score.to_string(), json!({}), "process.oomScoreAdj".to_owned()));
@@ -115,7 +115,7 @@ impl Plan {
     }
 
     /// The actions of the runtime process when init sends a request.
-    fn favours(&self, request: Request) -> Vec<(String, Value, At)> {
+    fn answers(&self, request: Request) -> Vec<(String, Value, At)> {
         match request {
             Request::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
             Request::TimeOffsets => {
@@ -177,8 +177,10 @@ fn id_mapped(slot: u32, mapped: &Mapped) -> String {
 
 fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
     let lines = |file: &str, property: &'static str, list: &[IdMap], by: Writer| -> Vec<_> {
-        let by = if by == Writer::Program { "by the program new" } else { "" };
-        let by = if by.is_empty() { String::new() } else { format!(" {by}{}", file.replace('_', "")) };
+        let by = match by {
+            Writer::Program => format!(" by the program new{}", file.replace('_', "")),
+            Writer::Root | Writer::User => String::new(),
+        };
         let act = |map: &IdMap| format!("write {file} = {} {} {}{by}", map.container, map.host, map.size);
         let fields =
             |map: &IdMap| json!({"file": file, "container": map.container, "host": map.host, "size": map.size});
@@ -197,7 +199,7 @@ fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
 }
 
 /// `at` is the place of the list. Its last word is the name of the hooks.
-fn run_hooks(at: &At, count: usize) -> String {
+pub(super) fn run_hooks(at: &At, count: usize) -> String {
     format!("run {count} {} hooks", at.as_str().rsplit('.').next().unwrap_or_default())
 }
 

@@ -2,15 +2,13 @@
 //! has the plan, and writes the message once. The words that engines match are here.
 
 use std::borrow::Cow;
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::finished::Plan;
 use super::seccomp::Denied;
-use super::step::{NewMount, Origin, Step, What};
+use super::step::{NewMount, Step, What};
 use crate::config::distance;
 use crate::printable::line;
 use crate::sys::errno::{said_with, words};
@@ -62,7 +60,7 @@ const MISSING: &str =
 
 /// The result of a step that runs under the filter.
 #[derive(Clone, Copy, Debug)]
-pub enum Outcome<'f> {
+pub enum StepEnd<'f> {
     /// The step failed.
     Errno(&'f Failure),
     /// SIGSYS killed the process.
@@ -70,15 +68,6 @@ pub enum Outcome<'f> {
 }
 
 impl Plan {
-    /// The program's working directory.
-    pub fn cwd(&self) -> &Path {
-        let cwd = self.init.iter().find_map(|step| match &step.what {
-            What::TryChdir(path) => Some(Path::new(OsStr::from_bytes(path.to_bytes()))),
-            _ => None,
-        });
-        cwd.unwrap_or(Path::new("/"))
-    }
-
     /// The likely cause of an exec that was denied, if the container has a Landlock ruleset.
     pub fn denied_by_ruleset(&self, errno: Errno) -> Option<&'static str> {
         let restricted = || self.init.iter().chain(&self.bridge).any(|step| matches!(step.what, What::Restrict(_)));
@@ -86,13 +75,13 @@ impl Plan {
     }
 
     /// The message for step `n`, if the profile denies its call. `n` counts the bridge's steps, too.
-    pub fn denied(&self, n: usize, outcome: Outcome<'_>) -> Option<String> {
-        let (step, call) = self.after_filter(n, outcome)?;
-        let so = match (outcome, self.filter.as_ref()?.denies(&call)?) {
-            (Outcome::Errno(failure), Denied::With(errno)) if failure.errno.raw_os_error() == errno => {
+    pub fn denied(&self, n: usize, end: StepEnd<'_>) -> Option<String> {
+        let (step, call) = self.after_filter(n, end)?;
+        let so = match (end, self.filter.as_ref()?.denies(&call)?) {
+            (StepEnd::Errno(failure), Denied::With(errno)) if failure.errno.raw_os_error() == errno => {
                 words(failure.errno)
             }
-            (Outcome::Killed, Denied::ByDeath) => KILLED.to_owned(),
+            (StepEnd::Killed, Denied::ByDeath) => KILLED.to_owned(),
             _ => return None,
         };
         Some(profile_denies(step, &call, &so))
@@ -101,7 +90,7 @@ impl Plan {
     /// The result if the profile always denies the call of step `n`: the errno (0 if the process is killed), and the
     /// message.
     pub fn denied_always(&self, n: usize) -> Option<(i32, String)> {
-        let (step, call) = self.after_filter(n, Outcome::Killed)?;
+        let (step, call) = self.after_filter(n, StepEnd::Killed)?;
         let (errno, so) = match self.filter.as_ref()?.denies(&call)? {
             Denied::With(errno) => (errno, words(Errno::from_raw_os_error(errno))),
             Denied::ByDeath => (0, KILLED.to_owned()),
@@ -110,16 +99,16 @@ impl Plan {
     }
 
     /// A step that comes after the filter is loaded, and its system call.
-    fn after_filter(&self, n: usize, outcome: Outcome<'_>) -> Option<(&Step, String)> {
+    fn after_filter(&self, n: usize, end: StepEnd<'_>) -> Option<(&Step, String)> {
         let n = n.checked_sub(self.bridge.len())?;
         let loaded = self.init.iter().position(|step| matches!(step.what, What::Seccomp(_)))?;
         let step = self.init.get(n).filter(|_| n > loaded)?;
-        let call = match (&step.what, outcome) {
+        let call = match (&step.what, end) {
             (What::Exec(_), _) => "execve".to_owned(),
             (What::Hooks { .. }, _) => return None,
-            (_, Outcome::Errno(failure)) => failure.said.text().into_owned(),
+            (_, StepEnd::Errno(failure)) => failure.said.text().into_owned(),
             // A process that waits is in read(2).
-            (_, Outcome::Killed) => "read".to_owned(),
+            (_, StepEnd::Killed) => "read".to_owned(),
         };
         Some((step, call))
     }
@@ -174,17 +163,13 @@ fn message_by_step(at: &str, what: &What, failure: &Failure, source: Option<&Pat
     }
 }
 
-/// The longest list of options in a message, in bytes.
+/// The longest list of options in a message, in characters.
 const MAX_SETTINGS: usize = 200;
 
 /// The source and the options, for a message without the kernel's own words: the kernel does not say which of them it
 /// refuses.
 fn settings(mount: &NewMount) -> String {
-    let one = |(key, value): &(CString, Option<CString>)| match value {
-        Some(value) => format!("{}={}", key.to_string_lossy(), value.to_string_lossy()),
-        None => key.to_string_lossy().into_owned(),
-    };
-    let all: Vec<_> = mount.settings.iter().map(one).collect();
+    let all: Vec<_> = super::step_text::settings(&mount.settings).collect();
     if all.is_empty() {
         return String::new();
     }
@@ -356,15 +341,6 @@ fn ended(ending: Ending, failure: &Failure) -> String {
     }
 }
 
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Origin::At(at) => at.fmt(f),
-            Origin::Runtime(why) => f.write_str(why),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_init_says_cannot_act_on_a_terminal() {
-        let step = Step::at(&At::new("hostname"), What::Hostname(c"x".to_owned()));
+        let step = Step::new(&At::new("hostname"), What::Hostname(c"x".to_owned()));
         let hostile = failure(Errno::NOENT, "\x1b[31mEVIL\x07\ncoracle: error: no");
         let expected = "hostname: sethostname x: \\u{1b}[31mEVIL\\u{7}\\ncoracle: error: no (ENOENT)";
         assert_eq!(message(&step, &hostile, None), expected);
@@ -394,7 +370,10 @@ mod tests {
     fn a_missing_program_is_reported_in_the_words_that_engines_match() {
         let exec = |name: &str| {
             let args = Strings::new(&[name]).unwrap();
-            Step::at(&At::new("process.args"), What::Exec(Execve { candidates: vec![], args: args.clone(), env: args }))
+            Step::new(
+                &At::new("process.args"),
+                What::Exec(Execve { candidates: vec![], args: args.clone(), env: args }),
+            )
         };
         let text = |name, errno| message(&exec(name), &failure(errno, ""), None);
         assert_eq!(text("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
@@ -416,7 +395,7 @@ mod tests {
         let target = Target { path: c"x".to_owned(), missing: Missing::File, last: Last::Any };
         let attributes = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
         let change = MountChange { attributes, reach: Reach::Tree };
-        let step = Step::at(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
+        let step = Step::new(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
         assert_eq!(
             message(&step, &about(Errno::ROFS, About::NoPlace), None),
             "mounts[1]: bind on /x: the mount point is missing, and cannot be made: read-only file system (EROFS)"
@@ -430,7 +409,7 @@ mod tests {
     #[test]
     fn a_directory_and_a_file_are_reported_with_both_sides() {
         let target = Target { path: c"dst".to_owned(), missing: Missing::File, last: Last::Any };
-        let step = Step::at(&At::new("mounts[3]"), What::Bind(Slot(2), Vec::new(), target));
+        let step = Step::new(&At::new("mounts[3]"), What::Bind(Slot(2), Vec::new(), target));
         let text = |subject| message(&step, &about(Errno::NOTDIR, subject), Some(Path::new("/src")));
         assert_eq!(
             text(About::FileOnDirectory),
@@ -462,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_kernels_own_words_come_before_the_errno() {
-        let step = Step::at(&At::new("hostname"), What::Hostname(c"x".to_owned()));
+        let step = Step::new(&At::new("hostname"), What::Hostname(c"x".to_owned()));
         assert_eq!(
             message(&step, &failure(Errno::PERM, ""), None),
             "hostname: sethostname x: operation not permitted (EPERM)"

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::namespaces::words;
+use super::namespaces::names;
 use super::needs::{Right, Writes};
 use super::ruleset::fs_names;
 use super::step::{Absent, ConsoleDevice, Execve, HookCommand, MountChange, NewMount, Role, Setting, What};
@@ -37,8 +37,8 @@ impl What {
     fn arguments(&self) -> Value {
         match self {
             What::Request(request) => json!({"for": request_name(*request)}),
-            What::Join(_, kinds) | What::Unshare(kinds) | What::Spawn(kinds) => {
-                json!({"namespaces": words(*kinds).collect::<Vec<_>>()})
+            What::Join(_, namespaces) | What::Unshare(namespaces) | What::Spawn(namespaces) => {
+                json!({"namespaces": names(*namespaces).collect::<Vec<_>>()})
             }
             What::Keyring(name) | What::Hostname(name) | What::Domainname(name) => json!({"name": text(name)}),
             What::Label { value, .. } | What::Sysctl { value, .. } => json!({"value": text(value)}),

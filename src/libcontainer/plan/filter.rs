@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use super::annotations::{self, BPF_DATA, FAIL_UNKNOWN_SYSCALL, SECCOMP_RECEIVER};
 use super::credentials::Credentials;
-use super::given::{Given, Own, Switch};
+use super::given::{Given, PlannedProcess, Switch};
 use super::notes::Notes;
 use super::seccomp::{self, Filter};
 use super::step::What;
@@ -14,17 +14,22 @@ use super::steps::Steps;
 use crate::config::At;
 use crate::wire::Request;
 
-/// A filter, and how it is loaded.
+/// A filter, and what loading it needs.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct PlannedFilter {
     pub(super) filter: Filter,
     /// The capabilities that the process keeps until the exec, because loading the filter needs them.
-    pub(super) takes: u64,
+    pub(super) until_exec: u64,
 }
 
 /// Reads `linux.seccomp`. Every process of the container has this filter: exec loads it as init does.
-pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
-    own.process?;
+pub(super) fn read(
+    planned: PlannedProcess<'_>,
+    given: &Given<'_>,
+    credentials: &Credentials,
+    notes: &mut Notes,
+) -> Option<PlannedFilter> {
+    planned.process?;
     let requested = given.linux().and_then(|linux| linux.seccomp().as_ref());
     let (at, filter) = match (requested, given.annotation(BPF_DATA)) {
         (None, None) => return None,
@@ -50,8 +55,8 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
         }
     };
     // The process keeps CAP_SYS_ADMIN until the filter is loaded, if that needs it.
-    let takes = credentials.to_restrict(&at, "loaded", given, notes) & !credentials.capabilities.effective;
-    Some(Loaded { filter, takes })
+    let until_exec = credentials.needed_to_restrict(&at, "loaded", given, notes) & !credentials.capabilities.effective;
+    Some(PlannedFilter { filter, until_exec })
 }
 
 /// Uses the annotation as `listenerPath` if config.json has none.
@@ -66,7 +71,7 @@ fn with_receiver<'a>(requested: &'a LinuxSeccomp, given: &Given<'_>) -> Cow<'a, 
     }
 }
 
-impl Loaded {
+impl PlannedFilter {
     fn has_listener(&self) -> bool {
         self.filter.listener().is_some()
     }
@@ -76,8 +81,8 @@ impl Loaded {
     pub(super) fn before_ready(&self, steps: &mut Steps) {
         if self.has_listener() {
             let at = self.filter.at();
-            steps.at(at, What::Seccomp(self.filter.flags()));
-            steps.at(&at.key("listenerPath"), What::Request(Request::SeccompListener));
+            steps.add(at, What::Seccomp(self.filter.flags()));
+            steps.add(&at.key("listenerPath"), What::Request(Request::SeccompListener));
         }
     }
 
@@ -86,8 +91,8 @@ impl Loaded {
         self.filter.at()
     }
 
-    /// The flags of a filter without a listener, which is loaded as the last step before the exec.
-    pub(super) fn last(&self) -> Option<u32> {
+    /// The flags of a filter without a listener. The step before the exec loads it.
+    pub(super) fn flags_at_exec(&self) -> Option<u32> {
         (!self.has_listener()).then(|| self.filter.flags())
     }
 }

@@ -1,6 +1,7 @@
 //! The finished plan: every action, decided. `launch` carries it out.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
@@ -9,7 +10,7 @@ use super::resctrl::ResctrlGroup;
 use super::resources::{DeviceAccess, Placement, Write};
 use super::ruleset::Ruleset;
 use super::seccomp::Filter;
-use super::step::{Namespaces, Rlimit, Slot, Step};
+use super::step::{Namespaces, Rlimit, Slot, Step, What};
 use crate::config::{At, Warning};
 use crate::host::IdMap;
 use crate::sys::mount::Reach;
@@ -233,6 +234,17 @@ pub enum Mapper {
     Own,
     /// Those of the user namespace in the slot.
     Other(Slot),
+}
+
+impl Plan {
+    /// The program's working directory.
+    pub fn cwd(&self) -> &Path {
+        let cwd = self.init.iter().find_map(|step| match &step.what {
+            What::TryChdir(path) => Some(Path::new(OsStr::from_bytes(path.to_bytes()))),
+            _ => None,
+        });
+        cwd.unwrap_or(Path::new("/"))
+    }
 }
 
 impl Opening {

@@ -211,12 +211,12 @@ pub struct Joined {
     /// A living thread of its init: mostly the first one, whose id is the pid.
     pub pid: i32,
     /// The namespaces that it does not share with the runtime.
-    pub kinds: Namespaces,
+    pub namespaces: Namespaces,
 }
 
-/// The process object that a plan is for, and its place. Without a process object, no program runs.
+/// The process that a plan is for: its object, its place, and its role. Without an object, no program runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Own<'a> {
+pub(super) struct PlannedProcess<'a> {
     pub(super) process: Option<&'a Process>,
     pub(super) at: &'a At,
     pub(super) role: Role,

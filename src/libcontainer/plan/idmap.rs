@@ -4,7 +4,7 @@ use oci_spec::runtime::LinuxIdMapping;
 
 use super::finished::{IdMaps, Writer};
 use super::given::Given;
-use super::namespaces::{Kinds, USER};
+use super::namespaces::{PlannedNamespaces, USER};
 use super::notes::Notes;
 use crate::config::At;
 use crate::host::IdMap;
@@ -24,7 +24,7 @@ pub(super) struct Maps {
 }
 
 /// Reads `linux.uidMappings` and `linux.gidMappings`. SPEC: config-linux.md#user-namespace-mappings.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps {
+pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Maps {
     if !given.config.namespaces_are_known() {
         return Maps::default();
     }
@@ -33,23 +33,23 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps 
     let gids = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
     let (uid_at, gid_at) = (At::new("linux.uidMappings"), At::new("linux.gidMappings"));
     for (list, at) in [(uids, &uid_at), (gids, &gid_at)] {
-        if !list.is_empty() && !kinds.private(USER) {
+        if !list.is_empty() && !namespaces.private(USER) {
             notes.warn(at, "is ignored: there is no user namespace in linux.namespaces");
         }
-        if list.is_empty() && kinds.new.has(USER) {
+        if list.is_empty() && namespaces.new.has(USER) {
             notes.fault(at, "is missing: a new user namespace needs it");
         }
         // a line with size 0 is a mistake of its own
         let root = list.iter().any(|map| map.container_id() == 0);
-        if kinds.new.has(USER) && !list.is_empty() && !root {
+        if namespaces.new.has(USER) && !list.is_empty() && !root {
             notes.fault(at, "does not map id 0: init needs it to set up the container");
         }
-        lines(list, at, notes);
+        check_map(list, at, notes);
     }
-    let own = kinds.new.has(USER).then(|| both(given, uids, gids));
+    let own = namespaces.new.has(USER).then(|| with_writers(given, uids, gids));
     // containerd and podman write the maps of a pod into the config of each container that joins it.
-    let joined = kinds.joins(USER) && !(uids.is_empty() && gids.is_empty());
-    Maps { own, joined: joined.then(|| both(given, uids, gids)) }
+    let joined = namespaces.joins(USER) && !(uids.is_empty() && gids.is_empty());
+    Maps { own, joined: joined.then(|| with_writers(given, uids, gids)) }
 }
 
 /// An ordinary user may map only the user's own id. For more ids there are programs (user_namespaces(7)).
@@ -62,7 +62,7 @@ fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
 }
 
 /// Both maps, each with a writer that the kernel accepts.
-pub(super) fn both(given: &Given<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
+pub(super) fn with_writers(given: &Given<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
     let me = &given.host.me;
     IdMaps {
         uids: maps(uids),
@@ -77,7 +77,7 @@ fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
 }
 
 /// Checks one map: not too many lines, and no line that is empty, too large or overlaps another.
-pub(super) fn lines(list: &[LinuxIdMapping], at: &At, notes: &mut Notes) {
+pub(super) fn check_map(list: &[LinuxIdMapping], at: &At, notes: &mut Notes) {
     if list.len() > MAX_LINES {
         notes.fault(at, format!("{} mappings: the kernel accepts at most {MAX_LINES}", list.len()));
     }

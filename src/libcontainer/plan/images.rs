@@ -47,7 +47,7 @@ pub struct MountPoint {
 }
 
 /// The last mount before `points[n]` that contains its place.
-pub fn base(points: &[MountPoint], n: usize) -> Option<&MountPoint> {
+pub fn containing_mount(points: &[MountPoint], n: usize) -> Option<&MountPoint> {
     let path = |point: &MountPoint| PathBuf::from(OsStr::from_bytes(point.target.path.to_bytes()));
     let place = path(points.get(n)?);
     points.get(..n)?.iter().rev().find(|other| place != path(other) && place.starts_with(path(other)))
@@ -109,10 +109,10 @@ impl Plan {
     pub fn joined_namespaces(&self) -> Vec<JoinedNamespace> {
         let mut all: Vec<JoinedNamespace> = Vec::new();
         for step in self.bridge.iter().chain(&self.init) {
-            let What::Join(slot, kinds) = &step.what else { continue };
+            let What::Join(slot, namespaces) = &step.what else { continue };
             let Some((Opening::Namespace(path, kind), _)) = self.openings.get(slot.0) else { continue };
             let name = KINDS.iter().find(|(bit, ..)| bit == kind).map_or("", |(_, _, file)| *file);
-            if kinds.has(*kind) && !all.iter().any(|there| there.kind == *kind) {
+            if namespaces.has(*kind) && !all.iter().any(|there| there.kind == *kind) {
                 all.push(JoinedNamespace { kind: *kind, name, path: path.clone() });
             }
         }

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 
 use super::annotations::MOUNT_CONTEXT_TYPE;
-use super::given::{Given, Keyring, Own};
+use super::given::{Given, Keyring, PlannedProcess};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -31,18 +31,18 @@ struct Label {
 }
 
 /// Reads `apparmorProfile` and `selinuxLabel`.
-pub(super) fn of_process(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> ProcessLabels {
+pub(super) fn of_process(planned: PlannedProcess<'_>, given: &Given<'_>, notes: &mut Notes) -> ProcessLabels {
     let mut labels = ProcessLabels::default();
-    let Some(process) = own.process else { return labels };
+    let Some(process) = planned.process else { return labels };
     let (host, keyring) = (given.host, &given.flags.keyring);
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
         // Without AppArmor, a process is unconfined anyway.
         if profile != "unconfined" || host.lsm.apparmor {
-            labels.exec.extend(apparmor(profile, own.at.key("apparmorProfile"), host, notes));
+            labels.exec.extend(apparmor(profile, planned.at.key("apparmorProfile"), host, notes));
         }
     }
     if let Some(label) = process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
-        let at = own.at.key("selinuxLabel");
+        let at = planned.at.key("selinuxLabel");
         if !host.lsm.selinux {
             notes.fault(&at, SELINUX_OFF);
         } else if let Some(value) = c_string(label, &at, notes) {
@@ -79,7 +79,7 @@ impl ProcessLabels {
 
 impl Label {
     fn step(&self, steps: &mut Steps) {
-        steps.at(&self.at, What::Label { file: self.file.clone(), value: self.value.clone() });
+        steps.add(&self.at, What::Label { file: self.file.clone(), value: self.value.clone() });
     }
 }
 

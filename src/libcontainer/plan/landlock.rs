@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::credentials::Credentials;
 use super::finished::Opening;
-use super::given::{Given, Own};
+use super::given::{Given, PlannedProcess};
 use super::notes::Notes;
 use super::ruleset::{self, FS, NET, RightsField, Ruleset, SCOPES, Word};
 use super::step::{Absent, Role, What};
@@ -78,7 +78,12 @@ struct PortRule {
 }
 
 /// Reads the annotation. Every process of the container has this ruleset: exec applies it as init does.
-pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Landlock> {
+pub(super) fn read(
+    planned: PlannedProcess<'_>,
+    given: &Given<'_>,
+    credentials: &Credentials,
+    notes: &mut Notes,
+) -> Option<Landlock> {
     let text = given.annotation(LANDLOCK)?;
     let at = At::annotation(LANDLOCK);
     let JsonObject(policy): JsonObject<Policy> = match serde_json::from_str(text) {
@@ -98,14 +103,14 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
         paths: reader.paths(&policy, ruleset.fs),
         ruleset: Ruleset { ports: reader.ports(&policy, ruleset.net), ..ruleset },
         absent: if policy.compatibility == Compatibility::Required { Absent::Refused } else { Absent::Skipped },
-        role: own.role,
+        role: planned.role,
         at: at.clone(),
     };
-    own.process?;
+    planned.process?;
     if !landlock.fit(given.host.landlock, policy.compatibility, notes) {
         return None;
     }
-    credentials.to_restrict(&at, "applied", given, notes);
+    credentials.needed_to_restrict(&at, "applied", given, notes);
     Some(landlock)
 }
 
@@ -130,10 +135,10 @@ impl LandlockReader<'_> {
         all
     }
 
-    fn words(&mut self, list: &[String], about: RightsField, at: &At) -> Vec<(At, Word)> {
+    fn words(&mut self, list: &[String], field: RightsField, at: &At) -> Vec<(At, Word)> {
         let mut words = Vec::new();
         for (n, word) in list.iter().enumerate() {
-            match Word::read(word, about, self.abi) {
+            match Word::read(word, field, self.abi) {
                 Some(read) if read.bits() == 0 => {
                     self.notes.fault(&at.index(n), format!("{word:?} contains no right of this property"));
                 }
@@ -142,7 +147,7 @@ impl LandlockReader<'_> {
                     self.notes.fault(&at.index(n), format!("{word:?} needs the property \"abi\""));
                 }
                 None => {
-                    let known: Vec<_> = ruleset::names(about.table(), u64::MAX).collect();
+                    let known: Vec<_> = ruleset::names(field.table(), u64::MAX).collect();
                     let known = known.join(", ");
                     self.notes.fault(&at.index(n), format!("unknown right {word:?} (known are {known})"));
                 }
@@ -151,17 +156,17 @@ impl LandlockReader<'_> {
         words
     }
 
-    fn union(&mut self, list: &[String], about: RightsField, at: &At) -> u64 {
-        self.words(list, about, at).into_iter().fold(0, |all, (_, word)| all | word.bits())
+    fn union(&mut self, list: &[String], field: RightsField, at: &At) -> u64 {
+        self.words(list, field, at).into_iter().fold(0, |all, (_, word)| all | word.bits())
     }
 
     /// The rights of a rule. A right that the ruleset does not handle is not restricted: to allow it is a mistake.
-    fn allowed(&mut self, list: &[String], about: RightsField, handled: u64, at: &At) -> u64 {
+    fn allowed(&mut self, list: &[String], field: RightsField, handled: u64, at: &At) -> u64 {
         let at = at.key("allowedAccess");
         if list.is_empty() {
             self.notes.fault(&at, "is empty");
         }
-        let (mut all, words) = (0, self.words(list, about, &at));
+        let (mut all, words) = (0, self.words(list, field, &at));
         let groups_alone = words.iter().all(|(_, word)| matches!(word, Word::Group(_)));
         for (at, word) in words {
             if matches!(word, Word::Right(bit) if handled & bit == 0) {
@@ -227,7 +232,7 @@ impl Landlock {
                 0 => "this kernel has no Landlock, or it is not enabled (boot parameter lsm=)".to_owned(),
                 abi => format!("this kernel has ABI {abi}"),
             };
-            let said = format!("{names}: {} is needed, and {here}", ruleset::version(needed));
+            let said = format!("{names}: {} is needed, and {here}", ruleset::abi_text(needed));
             match compatibility {
                 Compatibility::Required => notes.fault(&self.at, said),
                 Compatibility::BestEffort => notes.warn(&self.at, format!("not restricted: {said}")),
@@ -250,9 +255,9 @@ impl Landlock {
             let files = steps.open(&self.at, Opening::FilesOfRuleset);
             for (nth, (at, path, access)) in self.paths.iter().enumerate() {
                 let (path, access, absent, role) = (path.clone(), *access, self.absent, self.role);
-                steps.at(at, What::Allow { ruleset: slot, path, access, absent, files, nth, role });
+                steps.add(at, What::Allow { ruleset: slot, path, access, absent, files, nth, role });
             }
         }
-        steps.at(&self.at, What::Restrict(slot));
+        steps.add(&self.at, What::Restrict(slot));
     }
 }

@@ -3,10 +3,10 @@
 use oci_spec::runtime::PosixRlimitType;
 
 use super::finished::OomScore;
-use super::given::{Given, Own};
-use super::namespaces::SpawnOrder;
+use super::given::{Given, PlannedProcess};
+use super::namespaces::{SpawnOrder, USER};
 use super::notes::Notes;
-use super::step::{Rlimit, What};
+use super::step::{Namespaces, Rlimit, What};
 use super::steps::Steps;
 use crate::config::At;
 use crate::host::UserNamespace;
@@ -23,10 +23,16 @@ pub(super) struct Limits {
     processes: Option<(u64, u64, At)>,
 }
 
-/// Reads `rlimits` of a process that begins with the bounding set `held`.
-pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>, notes: &mut Notes) -> Limits {
-    let Some(process) = own.process else { return Limits::default() };
-    let at = own.at.key("rlimits");
+/// Reads `rlimits` of a process that does not share `namespaces` with the runtime.
+pub(super) fn read(
+    planned: PlannedProcess<'_>,
+    spawn: SpawnOrder,
+    namespaces: Namespaces,
+    given: &Given<'_>,
+    notes: &mut Notes,
+) -> Limits {
+    let Some(process) = planned.process else { return Limits::default() };
+    let at = planned.at.key("rlimits");
     let mut list: Vec<Rlimit> = Vec::new();
     for (n, limit) in process.rlimits().as_deref().unwrap_or_default().iter().enumerate() {
         let at = at.index(n);
@@ -40,9 +46,9 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>
         }
         list.push(Rlimit { resource, name: name.to_owned(), soft: limit.soft(), hard: limit.hard(), at });
     }
-    // The kernel does not count the processes of root of the initial user namespace. Root of another user namespace,
-    // which holds every capability there, is an ordinary user of the host.
-    let counted = process.user().uid() != 0 || held == u64::MAX;
+    // The kernel does not count the processes of root of the initial user namespace. Root of another user namespace is
+    // an ordinary user of the host.
+    let counted = process.user().uid() != 0 || namespaces.has(USER);
     let processes = if spawn == SpawnOrder::Last && counted && given.host.me.bounding & SYS_RESOURCE != 0 {
         room_for_two(&mut list)
     } else {
@@ -64,16 +70,16 @@ impl Limits {
     /// Init sets the requested limit itself if it was spawned last.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((soft, hard, at)) = &self.processes {
-            steps.at(at, What::Processes { soft: *soft, hard: *hard });
+            steps.add(at, What::Processes { soft: *soft, hard: *hard });
         }
     }
 }
 
 /// Reads `oomScoreAdj`.
-pub(super) fn oom_score(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Option<OomScore> {
-    let score = own.process?.oom_score_adj()?;
+pub(super) fn oom_score(planned: PlannedProcess<'_>, given: &Given<'_>, notes: &mut Notes) -> Option<OomScore> {
+    let score = planned.process?.oom_score_adj()?;
     if !(-1000..=1000).contains(&score) {
-        notes.fault(&own.at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
+        notes.fault(&planned.at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
     }
     Some(match (given.host.me.uid, given.host.me.user_namespace) {
         (0, UserNamespace::Initial) => OomScore::OfInit(score),

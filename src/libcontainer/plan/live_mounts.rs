@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::labels;
-use super::mount_options::{self, MountOptions, PropagationChange};
+use super::mount_options::{self, MountOptions};
 use super::step::{MountChange, Setting};
 use super::values::clean;
 use crate::config::{At, Config, Faults, Warning};
@@ -47,8 +47,7 @@ pub fn live_mounts(
         let at = At::new("mounts").index(n);
         let (options, more) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at.key("options"));
         warnings.extend(more);
-        let given = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list: &Vec<_>| !list.is_empty());
-        if options.idmap.is_some() || given(mount.uid_mappings()) || given(mount.gid_mappings()) {
+        if options.map_ids(mount) {
             faults.add(at.clone(), "ids of a mount of a running container cannot be mapped: not implemented");
         }
         if options.remount || options.copy_up || options.links != mount_options::Links::default() {
@@ -64,7 +63,7 @@ pub fn live_mounts(
             }
             (None, _, Some("tmpfs")) => {
                 let label = labelled.and_then(|own| labels::of_running(own).context("tmpfs", &options.data));
-                let settings = faults.keep(settings(&options, &at));
+                let settings = faults.keep(options.settings(&at.key("options")));
                 settings.map(|settings| LiveTree::Tmpfs(settings.into_iter().chain(label).collect()))
             }
             (None, ..) => {
@@ -113,26 +112,8 @@ fn destination(path: &Path, at: &At) -> Result<CString, Faults> {
 /// A tree of the host must not be a peer of the host's mount: mounts that the container makes there must stay in the container.
 /// With `shared`, mounts in the container can be peers of it.
 fn changes(options: &MountOptions) -> Vec<MountChange> {
-    let mut list = Vec::new();
-    let mut push = |attributes, reach| list.push(MountChange { attributes, reach });
-    push(Attributes::propagating(libc::MS_SLAVE), Reach::Tree);
-    if options.set | options.clear != 0 {
-        push(Attributes::changing(options.set, options.clear), Reach::One);
-    }
-    if options.set_recursive | options.clear_recursive != 0 {
-        push(Attributes::changing(options.set_recursive, options.clear_recursive), Reach::Tree);
-    }
-    for PropagationChange { kind, reach } in &options.propagation {
-        push(Attributes::propagating(*kind), *reach);
-    }
-    list
-}
-
-fn settings(options: &MountOptions, at: &At) -> Result<Vec<Setting>, Faults> {
-    let c = |text: &str| CString::new(text).map_err(|_| Faults::one(at.key("options"), "has a NUL byte"));
-    let flags = options.superblock.iter().map(|flag| Ok((c(flag)?, None)));
-    let own = options.data.iter().map(|(key, value)| Ok((c(key)?, value.as_deref().map(c).transpose()?)));
-    flags.chain(own).collect()
+    let slave = MountChange { attributes: Attributes::propagating(libc::MS_SLAVE), reach: Reach::Tree };
+    [slave].into_iter().chain(options.own_change()).chain(options.changes()).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 
 mod affinity;
 pub mod annotations;
-pub mod capabilities;
+mod capabilities;
 mod cgroup;
 mod cgroup_mounts;
+mod covered_paths;
 mod create;
 mod credentials;
 pub(crate) mod devices;
@@ -33,7 +34,6 @@ pub mod namespaces;
 pub mod needs;
 mod net_devices;
 mod notes;
-mod paths;
 mod process;
 pub mod resctrl;
 pub mod resources;
@@ -41,7 +41,7 @@ pub mod resources;
 pub mod restore;
 mod rootfs;
 pub mod ruleset;
-mod run_as;
+mod scheduling;
 #[cfg(feature = "seccomp")]
 pub mod seccomp;
 #[cfg(not(feature = "seccomp"))]
@@ -53,7 +53,7 @@ mod step_arguments;
 mod step_text;
 mod steps;
 pub mod sysctl;
-mod times;
+mod time_offsets;
 mod uts;
 pub(crate) mod values;
 

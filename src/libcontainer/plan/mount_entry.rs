@@ -3,13 +3,13 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxIdMapping, Mount};
+use oci_spec::runtime::Mount;
 
 use super::finished::{IdMaps, Mapped, Mapper, Opening, PlannedCgroup};
 use super::given::Given;
 use super::labels::MountLabel;
 use super::mount_options::{self, MountOptions};
-use super::namespaces::{Kinds, USER};
+use super::namespaces::{PlannedNamespaces, USER};
 use super::notes::Notes;
 use super::rootfs::Rootfs;
 use super::step::{Last, Missing, MountChange, NewMount, Remount, Setting, Slot, Target, What};
@@ -41,7 +41,7 @@ const SHARED_SUPERBLOCKS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mq
 #[derive(Clone, Copy)]
 pub(super) struct MountContext<'a> {
     pub(super) given: &'a Given<'a>,
-    pub(super) kinds: &'a Kinds,
+    pub(super) namespaces: &'a PlannedNamespaces,
     pub(super) root: &'a Rootfs,
     pub(super) label: &'a MountLabel,
     pub(super) cgroup: Option<&'a PlannedCgroup>,
@@ -70,7 +70,7 @@ pub(super) enum MountAction {
     /// A symbolic link.
     Symlink { to: CString, path: CString, at: At },
     /// A mount that was writable until now, and becomes read-only.
-    Close(Closing),
+    MakeReadOnly(LateReadOnly),
 }
 
 /// A new file system, before it has slots.
@@ -115,21 +115,30 @@ pub(super) enum MapsOf {
 
 /// A mount that becomes read-only when no step has to make files in it any more.
 #[derive(Debug)]
-pub(super) struct Closing {
+pub(super) struct LateReadOnly {
     pub(super) path: CString,
     pub(super) at: At,
 }
 
+/// What is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MountKind {
+    /// A file system of the container.
+    NewFileSystem,
+    /// A bind mount.
+    TreeOfHost,
+}
+
 impl MountAction {
-    /// Its mount point, and whether it mounts a new file system.
-    pub(super) fn target(&self) -> Option<(&CString, bool)> {
+    /// Its mount point, and what is mounted there.
+    pub(super) fn target(&self) -> Option<(&CString, MountKind)> {
         match self {
-            MountAction::New(new) => Some((&new.mount.target.path, true)),
-            MountAction::Bind(bind) => Some((&bind.path, false)),
+            MountAction::New(new) => Some((&new.mount.target.path, MountKind::NewFileSystem)),
+            MountAction::Bind(bind) => Some((&bind.path, MountKind::TreeOfHost)),
             MountAction::EnterCgroup
             | MountAction::Remount(..)
             | MountAction::Symlink { .. }
-            | MountAction::Close(_) => None,
+            | MountAction::MakeReadOnly(_) => None,
         }
     }
 }
@@ -140,13 +149,13 @@ impl NewFileSystem {
         let NewFileSystem { at, mut mount, ids, instead } = self;
         mount.ids = ids.map(|maps| steps.open_once(&at, Opening::IdMaps(maps)));
         mount.fallback = instead.map(|opening| steps.open(&at, opening));
-        mount.fallback.iter().for_each(|slot| steps.copy(&at, *slot));
+        mount.fallback.iter().for_each(|slot| steps.add_copy(&at, *slot));
         mount.pid_namespace = pids.filter(|_| mount.fstype.as_c_str() == c"proc");
         if mount.pid_namespace.is_some() {
             // mount(2) would mount a proc of the bridge's pid namespace.
             mount.classic = None;
         }
-        steps.at(&at, What::NewMount(mount));
+        steps.add(&at, What::NewMount(mount));
     }
 }
 
@@ -167,26 +176,26 @@ impl Bind {
     }
 
     pub(super) fn steps(self, steps: &mut Steps) {
-        let ids = self.ids.map(|(maps, reach)| Mapped { by: maps.open(&self.at, steps), reach });
+        let ids = self.ids.map(|(maps, reach)| Mapped { by: maps.into_mapper(&self.at, steps), reach });
         let (opening, is_sent) = match self.opening {
             Opening::Source(path, reach, _) => (Opening::Source(path, reach, ids), steps.may_mount() == MayMount::Here),
             other => (other, false),
         };
         let slot = steps.open(&self.source, opening);
-        steps.copy(&self.at, slot);
+        steps.add_copy(&self.at, slot);
         // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree must not be older than the mounts before it.
         if let Some(number) = u32::try_from(slot.0).ok().filter(|_| is_sent) {
-            steps.at(&self.at, What::Request(Request::Tree(number)));
+            steps.add(&self.at, What::Request(Request::Tree(number)));
         }
         let missing = if self.like_source { Missing::LikeSource(slot) } else { Missing::Directory };
         let target = Target { path: self.path, missing, last: self.last };
         let what = if self.links_copied { What::BindOrLink } else { What::Bind };
-        steps.at(&self.at, what(slot, self.changes, target));
+        steps.add(&self.at, what(slot, self.changes, target));
     }
 }
 
 impl MapsOf {
-    fn open(self, at: &At, steps: &mut Steps) -> Mapper {
+    fn into_mapper(self, at: &At, steps: &mut Steps) -> Mapper {
         match self {
             MapsOf::Own => Mapper::Own,
             MapsOf::Joined(path, at) => Mapper::Other(steps.open_once(&at, Opening::Namespace(path, USER))),
@@ -195,14 +204,14 @@ impl MapsOf {
     }
 }
 
-impl Closing {
+impl LateReadOnly {
     pub(super) fn step(self, steps: &mut Steps) {
-        steps.at(&self.at, What::Finish { path: self.path, attributes: Attributes::read_only() });
+        steps.add(&self.at, What::Finish { path: self.path, attributes: Attributes::read_only() });
     }
 }
 
 /// Reads the mount at `at`.
-pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Notes) -> Option<MountEntry<'a>> {
+pub(super) fn read<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Notes) -> Option<MountEntry<'a>> {
     let options = mount.options().as_deref().unwrap_or_default();
     let (options, warnings) = mount_options::parse(options, &at.key("options"));
     notes.warnings(warnings);
@@ -225,12 +234,12 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Not
         return None;
     }
     let entry = MountEntry { mount, at, destination, options };
-    proc_is_safe(&entry, notes);
+    check_proc(&entry, notes);
     Some(entry)
 }
 
 /// The file system on /proc decides where labels and limits are written (CVE-2019-16884, CVE-2019-19921).
-fn proc_is_safe(entry: &MountEntry<'_>, notes: &mut Notes) {
+fn check_proc(entry: &MountEntry<'_>, notes: &mut Notes) {
     let place = entry.at.key("destination");
     let procfs = entry.mount.typ().as_deref() == Some("proc") && entry.options.bind.is_none();
     // For a bind mount of the host's /proc, the check is where the source is opened.
@@ -247,23 +256,13 @@ fn proc_is_safe(entry: &MountEntry<'_>, notes: &mut Notes) {
 
 impl MountEntry<'_> {
     /// The mount point.
-    pub(super) fn path(&self, notes: &mut Notes) -> Option<CString> {
+    pub(super) fn target_path(&self, notes: &mut Notes) -> Option<CString> {
         c_string(&self.destination, &self.at.key("destination"), notes)
     }
 
-    /// The changes of a detached mount before it is attached: flags of the whole tree, then each propagation in order.
+    /// The changes of a detached mount before it is attached.
     pub(super) fn changes(&self) -> Vec<MountChange> {
-        let options = &self.options;
-        let mut list = Vec::new();
-        if options.set_recursive != 0 || options.clear_recursive != 0 {
-            let attributes = Attributes::changing(options.set_recursive, options.clear_recursive);
-            list.push(MountChange { attributes, reach: Reach::Tree });
-        }
-        for propagation in &options.propagation {
-            let reach = propagation.reach;
-            list.push(MountChange { attributes: Attributes::propagating(propagation.kind), reach });
-        }
-        list
+        self.options.changes()
     }
 
     /// A detached tree gets the propagation that a mount made inside would have, and its own flags.
@@ -273,10 +272,7 @@ impl MountEntry<'_> {
             // container.
             inherited.push(MountChange { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::Tree });
         }
-        let (set, clear) = (self.options.set, self.options.clear);
-        if set | clear != 0 {
-            inherited.push(MountChange { attributes: Attributes::changing(set, clear), reach: Reach::One });
-        }
+        inherited.extend(self.options.own_change());
         inherited.extend(self.changes());
         inherited
     }
@@ -304,25 +300,11 @@ impl MountEntry<'_> {
 
     /// The superblock's flags and the file system's own options.
     pub(super) fn file_system_options(&self, notes: &mut Notes) -> Option<Vec<Setting>> {
-        let at = self.at.key("options");
-        let mut settings = Vec::new();
-        for flag in &self.options.superblock {
-            settings.push((c_string(flag, &at, notes)?, None));
-        }
-        for (key, value) in &self.options.data {
-            let key = c_string(key, &at, notes)?;
-            let value = match value {
-                Some(value) => Some(c_string(value, &at, notes)?),
-                None => None,
-            };
-            settings.push((key, value));
-        }
-        Some(settings)
+        notes.keep(self.options.settings(&self.at.key("options")))
     }
 
     /// True if the mount has its own id maps.
     pub(super) fn maps_ids(&self) -> bool {
-        let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        self.options.idmap.is_some() || given(self.mount.uid_mappings()) || given(self.mount.gid_mappings())
+        self.options.map_ids(self.mount)
     }
 }

@@ -5,7 +5,7 @@ use super::finished::IdMaps;
 use super::given::Given;
 use super::idmap;
 use super::mount_entry::{MapsOf, MountEntry};
-use super::namespaces::{Kinds, USER};
+use super::namespaces::{PlannedNamespaces, USER};
 use super::notes::Notes;
 use crate::host::MayMount;
 use crate::sys::mount::Reach;
@@ -24,7 +24,7 @@ pub(super) fn check_form(entry: &MountEntry<'_>, notes: &mut Notes) {
 /// The ids of a bind mount. Mappings need no option; an option without mappings means those of the container.
 pub(super) fn of_bind(
     given: &Given<'_>,
-    kinds: &Kinds,
+    namespaces: &PlannedNamespaces,
     entry: &MountEntry<'_>,
     notes: &mut Notes,
 ) -> Option<(MapsOf, Reach)> {
@@ -34,7 +34,7 @@ pub(super) fn of_bind(
     must_be_root(given, entry, notes);
     let maps = match own_maps(given, entry, notes) {
         Some(maps) => MapsOf::Given(maps),
-        None => containers(kinds, entry, notes)?,
+        None => container_user_namespace(namespaces, entry, notes)?,
     };
     let reach = entry.options.idmap.unwrap_or(Reach::One);
     Some((maps, reach))
@@ -42,14 +42,19 @@ pub(super) fn of_bind(
 
 /// The id maps of a new file system. Its ids are those of the container already, so an option without mappings changes
 /// nothing.
-pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<IdMaps> {
+pub(super) fn of_new(
+    given: &Given<'_>,
+    namespaces: &PlannedNamespaces,
+    entry: &MountEntry<'_>,
+    notes: &mut Notes,
+) -> Option<IdMaps> {
     if !entry.maps_ids() {
         return None;
     }
     let maps = own_maps(given, entry, notes);
     match maps {
         Some(_) => must_be_root(given, entry, notes),
-        None => drop(containers(kinds, entry, notes)),
+        None => drop(container_user_namespace(namespaces, entry, notes)),
     }
     maps
 }
@@ -75,17 +80,21 @@ fn own_maps(given: &Given<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> Opt
         if list.is_empty() {
             notes.fault(at, format!("is missing: {other} is set"));
         }
-        idmap::lines(list, at, notes);
+        idmap::check_map(list, at, notes);
     }
-    Some(idmap::both(given, uids, gids))
+    Some(idmap::with_writers(given, uids, gids))
 }
 
 /// The user namespace of the container.
-fn containers(kinds: &Kinds, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<MapsOf> {
-    if kinds.new.has(USER) {
+fn container_user_namespace(
+    namespaces: &PlannedNamespaces,
+    entry: &MountEntry<'_>,
+    notes: &mut Notes,
+) -> Option<MapsOf> {
+    if namespaces.new.has(USER) {
         return Some(MapsOf::Own);
     }
-    let joined = kinds.path_of(USER).map(|(path, at)| MapsOf::Joined(path.to_path_buf(), at.clone()));
+    let joined = namespaces.path_of(USER).map(|(path, at)| MapsOf::Joined(path.to_path_buf(), at.clone()));
     if joined.is_none() {
         let said = "idmap without uidMappings and gidMappings needs a user namespace (linux.namespaces)";
         notes.fault(&entry.at.key("options"), said);

@@ -1,10 +1,13 @@
 //! The words of `mounts[].options`: flags of the mount, flags of the superblock, propagation, and options of the file
 //! system itself. SPEC: config.md#linux-mount-options, mount(8), mount_setattr(2).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
+use oci_spec::runtime::{LinuxIdMapping, Mount};
+
+use super::step::{MountChange, Setting};
 use crate::config::{At, Faults, Warning, distance};
-use crate::sys::mount::Reach;
+use crate::sys::mount::{Attributes, Reach};
 
 /// All options of one mount, as read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -180,6 +183,43 @@ fn split(option: &str) -> impl Iterator<Item = &str> + Clone {
 }
 
 impl MountOptions {
+    /// The superblock's flags and the file system's own options, for fsconfig(2). `at` is their place.
+    ///
+    /// # Errors
+    /// A NUL byte.
+    pub(super) fn settings(&self, at: &At) -> Result<Vec<Setting>, Faults> {
+        let c =
+            |text: &str| CString::new(text).map_err(|_| Faults::one(at.clone(), format!("{text:?} has a NUL byte")));
+        let flags = self.superblock.iter().map(|flag| Ok((c(flag)?, None)));
+        let own = self.data.iter().map(|(key, value)| Ok((c(key)?, value.as_deref().map(c).transpose()?)));
+        flags.chain(own).collect()
+    }
+
+    /// The change of the flags of the mount alone, if there is one.
+    pub(super) fn own_change(&self) -> Option<MountChange> {
+        let attributes = Attributes::changing(self.set, self.clear);
+        (self.set | self.clear != 0).then_some(MountChange { attributes, reach: Reach::One })
+    }
+
+    /// The changes of a detached mount before it is attached: flags of the whole tree, then each propagation in order.
+    pub(super) fn changes(&self) -> Vec<MountChange> {
+        let mut list = Vec::new();
+        if self.set_recursive | self.clear_recursive != 0 {
+            let attributes = Attributes::changing(self.set_recursive, self.clear_recursive);
+            list.push(MountChange { attributes, reach: Reach::Tree });
+        }
+        for PropagationChange { kind, reach } in &self.propagation {
+            list.push(MountChange { attributes: Attributes::propagating(*kind), reach: *reach });
+        }
+        list
+    }
+
+    /// True if the ids of `mount`, which has these options, go through maps.
+    pub(super) fn map_ids(&self, mount: &Mount) -> bool {
+        let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        self.idmap.is_some() || given(mount.uid_mappings()) || given(mount.gid_mappings())
+    }
+
     /// True for a bind mount, by an option or by the type. `bind` beside `remount` needs no source (mount(2)).
     pub fn binds(&self, fstype: Option<&str>) -> bool {
         !self.remount && (self.bind.is_some() || fstype == Some("bind"))

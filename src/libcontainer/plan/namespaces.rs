@@ -34,7 +34,7 @@ pub const KINDS: [(u64, &str, &str); 8] = [
 
 /// The container's namespaces.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kinds {
+pub(super) struct PlannedNamespaces {
     /// Namespaces to make.
     pub(super) new: Namespaces,
     /// Namespaces to join: kind, namespace file, property.
@@ -50,7 +50,7 @@ pub(super) enum SpawnOrder {
     Last,
 }
 
-impl Kinds {
+impl PlannedNamespaces {
     /// The namespaces that the container does not share with the host: new ones and joined ones.
     pub(super) fn all(&self) -> Namespaces {
         Namespaces(self.joined.iter().fold(self.new.0, |all, (kind, ..)| all | kind))
@@ -97,40 +97,40 @@ pub fn bit(kind: LinuxNamespaceType) -> u64 {
 }
 
 /// Reads `linux.namespaces`.
-pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Kinds {
-    let mut kinds = Kinds::default();
+pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> PlannedNamespaces {
+    let mut namespaces = PlannedNamespaces::default();
     let list = given.linux().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     for (n, namespace) in list.iter().enumerate() {
         let at = At::new("linux.namespaces").index(n);
         let kind = bit(namespace.typ());
-        if kinds.private(kind) {
-            notes.fault(&at, format!("a second {} namespace", word(kind)));
+        if namespaces.private(kind) {
+            notes.fault(&at, format!("a second {} namespace", name(kind)));
         }
         match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            None => kinds.new.0 |= kind,
-            Some(path) if path.is_absolute() => kinds.joined.push((kind, path.clone(), at.key("path"))),
+            None => namespaces.new.0 |= kind,
+            Some(path) if path.is_absolute() => namespaces.joined.push((kind, path.clone(), at.key("path"))),
             Some(path) => notes.fault(&at.key("path"), format!("{path:?} is not absolute")),
         }
     }
     if !given.config.namespaces_are_known() {
         // A mistake hides some namespaces of config.json. All missing ones count as new here, so that only certain
         // faults are reported.
-        let missing = KINDS.iter().map(|(kind, ..)| *kind).filter(|kind| !kinds.private(*kind)).sum::<u64>();
-        kinds.new.0 |= missing;
+        let missing = KINDS.iter().map(|(kind, ..)| *kind).filter(|kind| !namespaces.private(*kind)).sum::<u64>();
+        namespaces.new.0 |= missing;
     }
-    an_ordinary_user_needs(given, &kinds, notes);
-    kinds
+    an_ordinary_user_needs(given, &namespaces, notes);
+    namespaces
 }
 
 /// An ordinary user can make namespaces only in a user namespace, and mounts only in a mount namespace that belongs to
 /// it.
-fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
+fn an_ordinary_user_needs(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) {
     let (me, at) = (&given.host.me, At::new("linux.namespaces"));
-    if me.uid != 0 && !kinds.private(USER) {
+    if me.uid != 0 && !namespaces.private(USER) {
         notes.fault(&at, format!("rootless container requires user namespaces: we are uid {} and not root", me.uid));
-    } else if me.may_mount == MayMount::Inside && !kinds.private(USER) {
+    } else if me.may_mount == MayMount::Inside && !namespaces.private(USER) {
         notes.fault(&at, "needs a user namespace: the caller may not mount in its own");
-    } else if me.may_mount == MayMount::Inside && !kinds.private(MOUNT) {
+    } else if me.may_mount == MayMount::Inside && !namespaces.private(MOUNT) {
         notes.fault(&at, "needs a mount namespace: the caller may not mount in its own");
     }
 }
@@ -143,11 +143,11 @@ pub(super) fn is_joined(given: &Given<'_>, kind: u64) -> bool {
 }
 
 /// The specification's words for a set of namespaces.
-pub(super) fn words(kinds: Namespaces) -> impl Iterator<Item = &'static str> {
-    KINDS.iter().filter(move |(kind, ..)| kinds.has(*kind)).map(|(_, word, _)| *word)
+pub(super) fn names(namespaces: Namespaces) -> impl Iterator<Item = &'static str> {
+    KINDS.iter().filter(move |(kind, ..)| namespaces.has(*kind)).map(|(_, word, _)| *word)
 }
 
 /// The specification's word for a kind.
-pub fn word(kind: u64) -> &'static str {
+pub fn name(kind: u64) -> &'static str {
     KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("unknown", |(_, word, _)| word)
 }

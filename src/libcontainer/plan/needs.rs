@@ -274,9 +274,9 @@ impl What {
     /// Whether it uses the host's /proc: to write a file, or to read its own namespaces.
     pub fn needs_host_proc(&self) -> bool {
         // setns(2) refuses the process's own user namespace. So the step compares the two first.
-        let own = |kinds: &Namespaces| kinds.has(libc::CLONE_NEWUSER as u64);
+        let own = |namespaces: &Namespaces| namespaces.has(libc::CLONE_NEWUSER as u64);
         matches!(self.writes(), Writes::HostProc(_))
-            || matches!(self, What::Join(_, kinds) if own(kinds))
+            || matches!(self, What::Join(_, namespaces) if own(namespaces))
             || *self == What::EnterTime
     }
 }

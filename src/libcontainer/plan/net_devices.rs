@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::finished::NetDevice;
 use super::given::Given;
-use super::namespaces::{Kinds, NETWORK};
+use super::namespaces::{NETWORK, PlannedNamespaces};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -16,11 +16,11 @@ use crate::wire::Request;
 const MAX_NAME: usize = 15;
 
 /// Reads `linux.netDevices`.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<NetDevice> {
+pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Vec<NetDevice> {
     let devices = given.linux().and_then(|linux| linux.net_devices().as_ref());
     let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return Vec::new() };
     let at = At::new("linux.netDevices");
-    if !kinds.private(NETWORK) {
+    if !namespaces.private(NETWORK) {
         notes.fault(&at, "needs a network namespace (linux.namespaces)");
     }
     if given.host.me.uid != 0 {
@@ -58,7 +58,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<N
 /// The runtime moves the devices.
 pub(super) fn steps(devices: &[NetDevice], steps: &mut Steps) {
     if !devices.is_empty() {
-        steps.at(&At::new("linux.netDevices"), What::Request(Request::NetDevices));
+        steps.add(&At::new("linux.netDevices"), What::Request(Request::NetDevices));
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Notes {
 
 impl Notes {
     /// Starts with the warnings of the config itself.
-    pub(super) fn of(config: &Config) -> Notes {
+    pub(super) fn new(config: &Config) -> Notes {
         Notes { faults: Faults::none(), warnings: config.warnings.clone() }
     }
 

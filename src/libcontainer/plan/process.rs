@@ -9,8 +9,8 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 
 use super::entering;
-use super::filter::Loaded;
-use super::given::{Facts, Given, Own, Start};
+use super::filter::PlannedFilter;
+use super::given::{Facts, Given, PlannedProcess, Start};
 use super::notes::Notes;
 use super::step::{Execve, Slot, What};
 use super::steps::Steps;
@@ -23,7 +23,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// The program to run. Parts are missing if config.json has no process, or a mistake in it.
 #[derive(Debug)]
-pub(super) struct Payload {
+pub(super) struct PlannedProgram {
     /// The place of the process object.
     at: At,
     exec: Option<Execve>,
@@ -35,14 +35,14 @@ pub(super) struct Payload {
 }
 
 /// Reads `args`, `env`, `cwd` and `user.umask`.
-pub(super) fn read(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Payload {
-    let at = own.at.clone();
-    let Some(process) = own.process else {
+pub(super) fn read(planned: PlannedProcess<'_>, given: &Given<'_>, notes: &mut Notes) -> PlannedProgram {
+    let at = planned.at.clone();
+    let Some(process) = planned.process else {
         // SPEC: config.md#process: required only when start is called
         if given.flags.start == Start::AtOnce {
             notes.fault(&at, "is missing");
         }
-        return Payload { at, exec: None, cwd: None, home_of: None, umask: None };
+        return PlannedProgram { at, exec: None, cwd: None, home_of: None, umask: None };
     };
     let umask = process.user().umask().unwrap_or(0o022);
     if umask > 0o777 {
@@ -51,10 +51,10 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Payloa
         notes.warn(&at.key("user").key("umask"), said);
     }
     let (env, has_home) = environment(process, &at, given, notes);
-    let exec = program(process, env, &at, notes);
+    let exec = execve(process, env, &at, notes);
     let cwd = directory(process, &at.key("cwd"), notes);
     let home_of = (!has_home).then(|| process.user().uid());
-    Payload { at, exec, cwd, home_of, umask: Some(umask & 0o777) }
+    PlannedProgram { at, exec, cwd, home_of, umask: Some(umask & 0o777) }
 }
 
 fn directory(process: &Process, at: &At, notes: &mut Notes) -> Option<CString> {
@@ -102,7 +102,7 @@ fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes)
 }
 
 /// The program by its path, or all its paths in the directories of the container's own PATH.
-fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) -> Option<Execve> {
+fn execve(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) -> Option<Execve> {
     let at = at.key("args");
     let args = process.args().as_deref().unwrap_or_default();
     let Some(name) = args.first() else {
@@ -133,7 +133,7 @@ pub fn candidates(process: &Process) -> Vec<String> {
     path.split(':').map(|part| format!("{}/{name}", if part.is_empty() { "." } else { part })).collect()
 }
 
-impl Payload {
+impl PlannedProgram {
     /// Its environment, with a free place for HOME.
     pub(super) fn env(&self) -> Option<&Strings> {
         self.exec.as_ref().map(|exec| &exec.env)
@@ -144,7 +144,7 @@ impl Payload {
         let Some(cwd) = &self.cwd else { return };
         let below = cwd.to_bytes().iter().position(|byte| *byte != b'/').map(|n| &cwd.as_c_str()[n..]);
         if let Some(path) = below {
-            steps.at(&self.at.key("cwd"), What::MakeCwd(path.to_owned()));
+            steps.add(&self.at.key("cwd"), What::MakeCwd(path.to_owned()));
         }
     }
 
@@ -152,64 +152,64 @@ impl Payload {
     /// root became read-only.
     pub(super) fn enter_cwd(&self, steps: &mut Steps) {
         if let Some(cwd) = &self.cwd {
-            steps.at(&self.at.key("cwd"), What::TryChdir(cwd.clone()));
+            steps.add(&self.at.key("cwd"), What::TryChdir(cwd.clone()));
         }
         if let Some(uid) = self.home_of {
-            steps.always("HOME is not set", What::Home(uid));
+            steps.add_always("HOME is not set", What::Home(uid));
         }
     }
 
     /// The last checks, with the ids of the program: working directory, descriptors, program. Then init reports that it
     /// is ready.
-    pub(super) fn prepare(&self, filter: Option<&Loaded>, facts: &Facts<'_>, steps: &mut Steps) {
+    pub(super) fn prepare(&self, filter: Option<&PlannedFilter>, facts: &Facts<'_>, steps: &mut Steps) {
         if let Some(cwd) = &self.cwd {
-            steps.at(&self.at.key("cwd"), What::Chdir(cwd.clone()));
+            steps.add(&self.at.key("cwd"), What::Chdir(cwd.clone()));
         }
         if let Some(umask) = self.umask {
-            steps.at(&self.at.key("user").key("umask"), What::Umask(umask));
+            steps.add(&self.at.key("user").key("umask"), What::Umask(umask));
         }
         // ORDER: after Chdir: the descriptor of a directory must never become the working directory (CVE-2024-21626).
-        steps.always("the program gets only its own descriptors", entering::closed(facts));
+        steps.add_always("the program gets only its own descriptors", entering::close_fds(facts));
         if let Some(exec) = &self.exec {
-            steps.at(&self.at.key("args"), What::FindProgram(exec.clone()));
+            steps.add(&self.at.key("args"), What::FindProgram(exec.clone()));
         }
         // ORDER: before Ready: from there on, a created container does not end with the runtime.
         match facts.flags.death_signal.filter(|_| self.umask.is_some()) {
-            Some(signal) => steps.always("our own parent-death signal", What::DeathSignal(signal)),
-            None => steps.always("it now runs without the runtime", What::DeathSignal(0)),
+            Some(signal) => steps.add_always("our own parent-death signal", What::DeathSignal(signal)),
+            None => steps.add_always("it now runs without the runtime", What::DeathSignal(0)),
         }
         if facts.flags.start == Start::OnFifo {
             // SPEC: runtime.md#kill. Without a handler, the kernel does not deliver signals to the first process of a pid namespace.
             // ORDER: before the filter, which may deny this call, and before others know the pid.
-            steps.always("a signal ends it while it waits for `start`", What::ExitOnSignals);
+            steps.add_always("a signal ends it while it waits for `start`", What::ExitOnSignals);
         }
         if let Some(filter) = filter {
             filter.before_ready(steps);
         }
-        steps.always("the runtime records it first", What::Ready);
+        steps.add_always("the runtime records it first", What::Ready);
     }
 
     /// ORDER: the filter is loaded last before the exec, because it may deny every other call. So every message is sent
     /// before it.
-    pub(super) fn go(self, filter: Option<&Loaded>, answer: Option<Slot>, steps: &mut Steps) {
+    pub(super) fn exec(self, filter: Option<&PlannedFilter>, answer: Option<Slot>, steps: &mut Steps) {
         let Some(exec) = self.exec else { return };
         if let Some(answer) = answer {
-            steps.always("before the filter, which may deny it", What::AboutToExec(answer));
+            steps.add_always("before the filter, which may deny it", What::AboutToExec(answer));
         }
-        if let Some((flags, filter)) = filter.and_then(|filter| Some((filter.last()?, filter))) {
-            steps.at(filter.at(), What::Seccomp(flags));
+        if let Some((flags, filter)) = filter.and_then(|filter| Some((filter.flags_at_exec()?, filter))) {
+            steps.add(filter.at(), What::Seccomp(flags));
         }
-        steps.at(&self.at.key("args"), What::Exec(exec));
+        steps.add(&self.at.key("args"), What::Exec(exec));
     }
 }
 
 /// The first steps: after them, no signal is lost or inherited, and umask(2) does not change modes.
 pub(super) fn begin(steps: &mut Steps) {
-    steps.always("the program starts with default signals", What::Signals);
-    steps.always("exact modes during the set-up", What::Umask(0));
+    steps.add_always("the program starts with default signals", What::Signals);
+    steps.add_always("exact modes during the set-up", What::Umask(0));
 }
 
 /// Allows every CPU. The runtime's own affinity does not apply to the container: its cpuset decides.
-pub(super) fn everywhere(steps: &mut Steps) {
-    steps.always("any CPU of its cpuset", What::AllCpus);
+pub(super) fn all_cpus(steps: &mut Steps) {
+    steps.add_always("any CPU of its cpuset", What::AllCpus);
 }

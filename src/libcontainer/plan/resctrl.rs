@@ -10,6 +10,10 @@ use super::notes::Notes;
 use crate::config::{At, Fault};
 use crate::host::Resctrl;
 
+/// The property of the cache's schemata.
+pub const L3_CACHE: &str = "linux.intelRdt.l3CacheSchema";
+/// The property of the memory bandwidth's.
+pub const BANDWIDTH: &str = "linux.intelRdt.memBwSchema";
 /// Directories of the kernel where groups could be.
 const RESERVED: [&str; 3] = ["info", "mon_groups", "mon_data"];
 
@@ -62,7 +66,7 @@ impl ResctrlGroup {
     }
 
     /// The actions of the runtime before the clone, for `explain`.
-    pub(super) fn lines(&self) -> Vec<(String, String)> {
+    pub(super) fn acts(&self) -> Vec<(String, String)> {
         let directory = self.directory.display();
         let first = match (self.owner, self.schemata.is_empty()) {
             (GroupOwner::Container, _) => format!("mkdir {directory}"),
@@ -92,7 +96,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<ResctrlGroup>
         Some(name) => (name, GroupOwner::Everybody),
         None => (given.flags.id.as_str(), GroupOwner::Container),
     };
-    if let Some(problem) = no_name(name).filter(|_| closid != Some("/")) {
+    if let Some(problem) = name_problem(name).filter(|_| closid != Some("/")) {
         notes.fault(&at, format!("{name:?} {problem}"));
         return None;
     }
@@ -115,7 +119,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<ResctrlGroup>
     Some(ResctrlGroup { mount, directory, owner, schemata, monitoring, at })
 }
 
-fn no_name(name: &str) -> Option<&'static str> {
+fn name_problem(name: &str) -> Option<&'static str> {
     if RESERVED.contains(&name) {
         Some("is a name that the kernel uses in resctrl: a group cannot have it")
     } else if [".", ".."].contains(&name) || name.contains(['/', '\n', '\0']) || name.len() > 255 {
@@ -129,10 +133,10 @@ fn no_name(name: &str) -> Option<&'static str> {
 fn schemata(requested: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
     let mut all = Vec::new();
     if let Some(text) = requested.l3_cache_schema() {
-        all.extend(l3_cache(text, &top.key("l3CacheSchema"), notes));
+        all.extend(l3_cache(text, &At::new(L3_CACHE), notes));
     }
     if let Some(text) = requested.mem_bw_schema().as_ref().filter(|text| !text.is_empty()) {
-        let at = top.key("memBwSchema");
+        let at = At::new(BANDWIDTH);
         match memory_bandwidth(text) {
             Ok(line) => all.push(Schema { line, at }),
             Err(problem) => notes.fault(&at, problem),
@@ -152,12 +156,20 @@ fn schemata(requested: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schem
 /// In older versions of the specification, this property contained the memory bandwidth, too. Now there is a separate
 /// property.
 fn l3_cache(text: &str, at: &At, notes: &mut Notes) -> Vec<Schema> {
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    if lines().any(|line| line.starts_with("MB:")) {
+    if text.lines().any(is_bandwidth) {
         notes.warn(at, "its line MB: is ignored, as the specification demands: use memBwSchema");
     }
-    let kept = lines().filter(|line| !line.starts_with("MB:"));
-    kept.map(|line| Schema { line: line.to_owned(), at: at.clone() }).collect()
+    cache_schemata(text, at)
+}
+
+/// The lines for caches.
+fn cache_schemata(text: &str, at: &At) -> Vec<Schema> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_bandwidth(line));
+    lines.map(|line| Schema { line: line.to_owned(), at: at.clone() }).collect()
+}
+
+fn is_bandwidth(line: &str) -> bool {
+    line.trim_start().starts_with("MB:")
 }
 
 fn memory_bandwidth(text: &str) -> Result<String, String> {
@@ -172,12 +184,8 @@ fn memory_bandwidth(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// The mistake, with its property.
-pub fn others(l3_cache: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<Schema>, Fault> {
-    let mut all = Vec::new();
-    if let Some(text) = l3_cache {
-        let lines = text.lines().filter(|line| !line.starts_with("MB:"));
-        all.extend(lines.map(|line| Schema { line: line.to_owned(), at: At::new(L3_CACHE) }));
-    }
+pub fn updated_schemata(l3_cache: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<Schema>, Fault> {
+    let mut all = l3_cache.map_or(Vec::new(), |text| cache_schemata(text, &At::new(L3_CACHE)));
     if let Some(text) = bandwidth {
         let at = At::new(BANDWIDTH);
         match memory_bandwidth(text) {
@@ -188,7 +196,14 @@ pub fn others(l3_cache: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<Sch
     Ok(all)
 }
 
-/// The property of the cache's schemata.
-pub const L3_CACHE: &str = "linux.intelRdt.l3CacheSchema";
-/// The property of the memory bandwidth's.
-pub const BANDWIDTH: &str = "linux.intelRdt.memBwSchema";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_reads_the_lines_for_caches_as_create_does() {
+        let updated = updated_schemata(Some("  L3:0=f\n\n MB:0=9\n"), None).unwrap();
+        let lines: Vec<_> = updated.iter().map(|schema| schema.line.as_str()).collect();
+        assert_eq!(lines, ["L3:0=f"]);
+    }
+}

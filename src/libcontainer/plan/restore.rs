@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::explain::Line;
+use super::explain::{Line, run_hooks};
 use super::finished::{Plan, PlannedCgroup, RuntimeHooks};
-use super::images::{Filled, Named, base};
+use super::images::{Filled, Named, containing_mount};
 use super::resctrl::ResctrlGroup;
 use super::resources::Write;
 use super::step::What;
@@ -76,7 +76,7 @@ impl Plan {
         let points = self.mount_points();
         for (n, point) in points.iter().enumerate() {
             // CRIU fills the mount above with its contents
-            if base(&points, n).is_some_and(|above| above.filled == Filled::Yes) {
+            if containing_mount(&points, n).is_some_and(|above| above.filled == Filled::Yes) {
                 continue;
             }
             let place = format!("/{}", point.target.path.to_string_lossy());
@@ -84,11 +84,11 @@ impl Plan {
         }
         if let Some(PlannedCgroup { placement, .. }) = &self.cgroup {
             let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
-            for act in placement.lines() {
+            for act in placement.acts() {
                 lines.runtime("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath");
             }
         }
-        for (act, from) in self.resctrl.iter().flat_map(ResctrlGroup::lines) {
+        for (act, from) in self.resctrl.iter().flat_map(ResctrlGroup::acts) {
             lines.runtime("resctrl", act, json!({}), &from);
         }
         lines.runtime("bind", "bind the root in a new mount namespace, for criu", json!({}), "root.path");
@@ -105,9 +105,7 @@ impl Plan {
             lines.runtime("loopback", "bring the loopback up", json!({}), &step.from.to_string());
         }
         for RuntimeHooks { at, list, .. } in &self.runtime_hooks {
-            let name = at.as_str().rsplit('.').next().unwrap_or_default();
-            let act = format!("run {} {name} hooks", list.len());
-            lines.runtime("hooks", act, json!({"count": list.len()}), at.as_str());
+            lines.runtime("hooks", run_hooks(at, list.len()), json!({"count": list.len()}), at.as_str());
         }
     }
 
@@ -136,7 +134,7 @@ impl Plan {
                 let fields = json!({"file": file, "value": value});
                 lines.runtime("write", format!("write {file} = {value}"), fields, at.as_str());
             }
-            for act in devices.lines() {
+            for act in devices.acts() {
                 lines.runtime("devices", act, json!({}), "linux.resources.devices");
             }
             if let Some(owner) = &placement.owner {

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use super::finished::Opening;
 use super::given::{Given, RootChange};
 use super::mount_options::{self, PropagationChange};
-use super::namespaces::{Kinds, MOUNT, USER};
+use super::namespaces::{MOUNT, PlannedNamespaces, USER};
 use super::notes::Notes;
 use super::step::{MountChange, Origin, Slot, What};
 use super::steps::Steps;
-use super::values::{c_string, clean};
+use super::values::{c_path, clean};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Request;
@@ -27,9 +27,10 @@ pub(super) struct Rootfs {
     propagation: RootPropagation,
     readonly: bool,
     change: RootChange,
-    /// Mounts of proc and sysfs of the host that stay in reach without pivot_root(2): those inside the root, and the
-    /// others.
-    views: [Vec<CString>; 2],
+    /// Mounts of proc and sysfs of the host that stay in reach without pivot_root(2), and are inside the root.
+    views_inside: Vec<CString>,
+    /// The others.
+    views_outside: Vec<CString>,
 }
 
 /// How mounts in the container's mount namespace propagate.
@@ -46,9 +47,9 @@ struct RootPropagation {
 }
 
 /// Reads `root` and `linux.rootfsPropagation`.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootfs {
+pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Rootfs {
     let at = At::new("root.path");
-    let mounted = kinds.private(MOUNT);
+    let mounted = namespaces.private(MOUNT);
     let root = given.config.spec.root().as_ref();
     if root.is_none() {
         notes.fault(&At::new("root"), "is missing");
@@ -57,7 +58,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootf
         notes.fault(&at, "is empty");
     }
     let path = root.map(|root| given.flags.bundle.join(root.path()));
-    let path = path.and_then(|path| c_string(&path.to_string_lossy(), &at, notes).map(|text| (path, text)));
+    let path = path.and_then(|path| c_path(&path, &at, notes).map(|place| (path, place)));
     let readonly = root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
     if readonly && !mounted {
         // The root is on a mount of the host.
@@ -65,22 +66,23 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootf
     }
     let change = given.flags.root_change;
     let no_pivot = change == RootChange::Move && mounted;
-    if no_pivot && !kinds.new.has(MOUNT) {
+    if no_pivot && !namespaces.new.has(MOUNT) {
         let said = "a joined mount namespace may have a proc or sysfs without masked paths";
         notes.fault(&At::new("RootChange::Move"), said);
     }
-    let views = [true, false].map(|inside| if no_pivot { views(given, inside, notes) } else { Vec::new() });
-    Rootfs { path, mounted, propagation: propagation(given, kinds, notes), readonly, change, views }
+    let (views_inside, views_outside) = if no_pivot { views(given, notes) } else { (Vec::new(), Vec::new()) };
+    let propagation = propagation(given, namespaces, notes);
+    Rootfs { path, mounted, propagation, readonly, change, views_inside, views_outside }
 }
 
-fn propagation(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> RootPropagation {
+fn propagation(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> RootPropagation {
     let at = At::new("linux.rootfsPropagation");
     let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
-    if word.is_some() && !kinds.private(MOUNT) {
+    if word.is_some() && !namespaces.private(MOUNT) {
         // This would change the propagation of the host's mounts.
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
-    let slaves = kinds.private(USER);
+    let slaves = namespaces.private(USER);
     let requested = word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at)));
     match requested.filter(|requested| requested.reach == Reach::Tree) {
         // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
@@ -102,23 +104,24 @@ fn propagation(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> RootPropa
 fn propagate_slash(requested: PropagationChange, steps: &mut Steps) {
     let recursion = if requested.reach == Reach::Tree { libc::MS_REC } else { 0 };
     let what = What::Propagate { path: CString::from(c"/"), flags: requested.kind | recursion };
-    steps.at(&At::new("linux.rootfsPropagation"), what);
+    steps.add(&At::new("linux.rootfsPropagation"), what);
 }
 
 /// Without pivot_root(2), the host's mounts stay in the mount namespace, below the root. With a complete proc or sysfs
 /// among them, a user namespace in the container could mount a new one without masked paths (mount_namespaces(7)). So
-/// these are unmounted.
-fn views(given: &Given<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
+/// these are unmounted. Returns those inside the root, and the others.
+fn views(given: &Given<'_>, notes: &mut Notes) -> (Vec<CString>, Vec<CString>) {
     let at = At::new("RootChange::Move");
-    let mut paths = Vec::new();
-    for view in given.host.views.iter().filter(|view| view.inside == inside) {
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for view in &given.host.views {
         if let Some(other) = &view.covered_by {
             let (view, other) = (view.path.display(), other.display());
             notes.fault(&at, format!("{view} cannot be unmounted: {other} is mounted over it"));
         }
-        paths.extend(c_string(&view.path.to_string_lossy(), &at, notes));
+        let paths = if view.inside { &mut inside } else { &mut outside };
+        paths.extend(c_path(&view.path, &at, notes));
     }
-    paths
+    (inside, outside)
 }
 
 impl Rootfs {
@@ -168,28 +171,28 @@ impl Rootfs {
         let slot = steps.open(&at, Opening::Tree(path, Reach::Tree));
         let RootPropagation { first, from, .. } = &self.propagation;
         let slash = || CString::from(c"/");
-        steps.because(from, What::Propagate { path: slash(), flags: *first });
+        steps.add_from(from, What::Propagate { path: slash(), flags: *first });
         let below = first & !libc::MS_REC;
         // ORDER: the mount that the root lies on must be private before pivot_root(2), whatever the mounts below are.
-        steps.always("pivot_root requires it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
+        steps.add_always("pivot_root requires it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
         if below == libc::MS_SHARED {
-            steps.always("pivot_root requires it", What::PrivateAbove(place.clone()));
+            steps.add_always("pivot_root requires it", What::PrivateAbove(place.clone()));
         }
         let mut changes = self.inherited();
         changes.push(MountChange { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });
-        steps.copy(&at, slot);
+        steps.add_copy(&at, slot);
         if self.change == RootChange::Move {
             // The plan knows the mounts of the runtime's mount namespace. A later mount there may also be in the
             // container's: the runtime checks this, and fails if the plan does not unmount it.
             // ORDER: when no mount of the host can arrive any more, and before the container has mounts. The copy of
             // the root exists already: it stays a slave of the host's mount.
             let no_pivot = At::new("RootChange::Move");
-            steps.at(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
-            steps.at(&no_pivot, What::Request(Request::CheckViews));
+            steps.add(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
+            steps.add(&no_pivot, What::Request(Request::CheckViews));
             // ORDER: before the root is attached: until then, these paths find the mounts.
-            self.unmount(&self.views[0], steps);
+            self.unmount(&self.views_inside, steps);
         }
-        steps.at(&at, What::AttachRoot { tree: slot, path: place, changes });
+        steps.add(&at, What::AttachRoot { tree: slot, path: place, changes });
         Some(slot)
     }
 
@@ -198,16 +201,16 @@ impl Rootfs {
         let at = At::new("root.path");
         if !self.mounted {
             if let Some(slot) = root {
-                steps.at(&at, What::Chroot(slot));
+                steps.add(&at, What::Chroot(slot));
             }
             return;
         }
         match self.change {
-            RootChange::Pivot => steps.at(&at, What::Pivot),
+            RootChange::Pivot => steps.add(&at, What::Pivot),
             RootChange::Move => {
                 // ORDER: after the hooks. All mounts are private by now: otherwise the host's would be unmounted, too.
-                self.unmount(&self.views[1], steps);
-                steps.at(&At::new("RootChange::Move"), What::MoveRoot);
+                self.unmount(&self.views_outside, steps);
+                steps.add(&At::new("RootChange::Move"), What::MoveRoot);
             }
         }
         // `/` is private already. `finish` makes it unbindable.
@@ -219,17 +222,48 @@ impl Rootfs {
 
     fn unmount(&self, views: &[CString], steps: &mut Steps) {
         let at = At::new("RootChange::Move");
-        views.iter().for_each(|path| steps.at(&at, What::Unmount(path.clone())));
+        views.iter().for_each(|path| steps.add(&at, What::Unmount(path.clone())));
     }
 
     /// Makes the root read-only: nodes, mount points and the working directory have been made.
     pub(super) fn finish(&self, steps: &mut Steps) {
         if self.readonly {
             let what = What::Finish { path: CString::from(c"."), attributes: Attributes::read_only() };
-            steps.at(&At::new("root.readonly"), what);
+            steps.add(&At::new("root.readonly"), what);
         }
         if let Some(requested) = self.propagation.requested.filter(|requested| requested.kind == libc::MS_UNBINDABLE) {
             propagate_slash(requested, steps);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::config;
+    use crate::host::views::View;
+    use crate::host::{Host, MayMount};
+    use crate::plan::given::{Flags, Keyring};
+    use crate::plan::{Plan, namespaces};
+
+    #[test]
+    fn a_mount_of_the_host_is_unmounted_whatever_bytes_its_path_has() {
+        let text = br#"{"ociVersion":"1.3.0","root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"mount"}]}}"#;
+        let config = config::load(text).unwrap();
+        let flags = Flags::new("id", std::path::Path::new("/b"), Keyring::Inherited);
+        let flags = Flags { root_change: RootChange::Move, ..flags };
+        let view = View { path: OsStr::from_bytes(b"/m\xff").into(), covered_by: None, inside: false };
+        let host = Host { views: vec![view], ..Host::default() };
+        let given = Given { config: &config, host: &host, flags: &flags };
+        let mut notes = Notes::new(&config);
+        let root = read(&given, &namespaces::read(&given, &mut notes), &mut notes);
+        let mut steps = Steps::new(MayMount::Here);
+        let slot = root.attach(&mut steps);
+        root.change(slot, &mut steps);
+        let plan = steps.into_plan(slot, Plan::default());
+        assert!(plan.init.iter().any(|step| step.what == What::Unmount(CString::from(c"/m\xff"))), "{plan}");
     }
 }

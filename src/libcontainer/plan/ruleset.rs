@@ -68,8 +68,8 @@ pub(super) enum Word {
 
 impl Word {
     /// Reads a word. `abi` is the version that `abi.` stands for. None if the word is unknown.
-    pub(super) fn read(word: &str, about: RightsField, abi: Option<u32>) -> Option<Word> {
-        let table = about.table();
+    pub(super) fn read(word: &str, field: RightsField, abi: Option<u32>) -> Option<Word> {
+        let table = field.table();
         if let Some((_, bit, _)) = table.iter().find(|(name, ..)| *name == word) {
             return Some(Word::Right(*bit));
         }
@@ -79,7 +79,7 @@ impl Word {
             other => other.strip_prefix('v')?.parse().ok().filter(|version| (1..=NEWEST).contains(version))?,
         };
         let all = supported(table, version);
-        let files = about == RightsField::Files;
+        let files = field == RightsField::Files;
         match group {
             "all" => Some(Word::Group(all)),
             "read_execute" if files => Some(Word::Group(all & READ_EXECUTE)),
@@ -107,7 +107,7 @@ pub(super) fn names(table: &'static [AccessRight], bits: u64) -> impl Iterator<I
 }
 
 /// `Landlock ABI 5 (Linux 6.10)`.
-pub(super) fn version(abi: u32) -> String {
+pub(super) fn abi_text(abi: u32) -> String {
     let kernel = (abi as usize).checked_sub(1).and_then(|n| KERNELS.get(n));
     kernel.map_or_else(|| format!("Landlock ABI {abi}"), |kernel| format!("Landlock ABI {abi} (Linux {kernel})"))
 }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_version_is_printed_with_its_kernel_if_that_is_known() {
-        assert_eq!(version(5), "Landlock ABI 5 (Linux 6.10)");
-        assert_eq!(version(9), "Landlock ABI 9");
+        assert_eq!(abi_text(5), "Landlock ABI 5 (Linux 6.10)");
+        assert_eq!(abi_text(9), "Landlock ABI 9");
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use oci_spec::runtime::Process;
 
 use super::finished::Opening;
-use super::given::{Given, Keyring, Own, Terminal};
+use super::given::{Given, Keyring, PlannedProcess, Terminal};
 use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::step::{ConsoleDevice, Last, Missing, Pty, Target, What};
@@ -31,12 +31,12 @@ struct OwnTerminal {
 }
 
 /// Reads `terminal` and `consoleSize`.
-pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &mut Notes) -> Session {
+pub(super) fn read(planned: PlannedProcess<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &mut Notes) -> Session {
     let keyring = match &given.flags.keyring {
         Keyring::Named(name) => c_string(name, &At::new("session keyring"), notes),
         Keyring::Inherited => None,
     };
-    let terminal = own.process.and_then(|process| terminal(process, own.at.key("terminal"), given, notes));
+    let terminal = planned.process.and_then(|process| terminal(process, planned.at.key("terminal"), given, notes));
     Session { keyring, terminal, spawn }
 }
 
@@ -58,10 +58,10 @@ impl Session {
     /// the fork.
     pub(super) fn begin(&self, steps: &mut Steps) {
         if self.spawn == SpawnOrder::First {
-            steps.always("a session of its own", What::Session);
+            steps.add_always("a session of its own", What::Session);
         }
         if let Some(name) = &self.keyring {
-            steps.always("a keyring of its own", What::Keyring(name.clone()));
+            steps.add_always("a keyring of its own", What::Keyring(name.clone()));
         }
     }
 
@@ -79,17 +79,17 @@ impl Session {
     fn terminal(&self, device: ConsoleDevice, steps: &mut Steps) {
         let Some(OwnTerminal { at, size, uid }) = &self.terminal else { return };
         let socket = steps.open(at, Opening::Terminal);
-        steps.at(at, What::Console(Pty { socket, size: *size, uid: *uid, device }));
+        steps.add(at, What::Console(Pty { socket, size: *size, uid: *uid, device }));
         if self.spawn == SpawnOrder::First {
-            steps.at(at, What::ControllingTerminal);
+            steps.add(at, What::ControllingTerminal);
         }
     }
 
     /// The settings that a process that is spawned last does not inherit from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
-        steps.always("a session of its own", What::Session);
+        steps.add_always("a session of its own", What::Session);
         if let Some(OwnTerminal { at, .. }) = &self.terminal {
-            steps.at(at, What::ControllingTerminal);
+            steps.add(at, What::ControllingTerminal);
         }
     }
 }

@@ -276,7 +276,7 @@ pub enum What {
 
 impl Step {
     /// A step that comes from a property.
-    pub fn at(at: &At, what: What) -> Step {
+    pub fn new(at: &At, what: What) -> Step {
         Step { what, from: Origin::At(at.clone()) }
     }
 

@@ -8,8 +8,8 @@ use super::mount_options::{self, PROPAGATION};
 use super::namespaces;
 use super::ruleset::fs_names;
 use super::step::{
-    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, Kept, MountChange, Namespaces, NewMount, Pty,
-    Remount, Role, Setting, Slot, Step, Target, What,
+    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, Kept, MountChange, Namespaces, NewMount, Origin,
+    Pty, Remount, Role, Setting, Slot, Step, Target, What,
 };
 use crate::host::IdMap;
 use crate::sys::mount::{Attributes, Reach};
@@ -22,6 +22,15 @@ impl fmt::Display for Step {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::At(at) => at.fmt(f),
+            Origin::Runtime(why) => f.write_str(why),
+        }
+    }
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
@@ -30,7 +39,7 @@ impl fmt::Display for Slot {
 
 impl fmt::Display for Namespaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = namespaces::words(*self).collect();
+        let words: Vec<_> = namespaces::names(*self).collect();
         f.write_str(if words.is_empty() { "nothing new".to_owned() } else { words.join(" ") }.as_str())
     }
 }
@@ -89,8 +98,8 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Request(request) => write!(f, "ask {}", request_words(*request)),
-            What::Join(file, kinds) => write!(f, "setns {kinds} of {file}"),
-            What::Unshare(kinds) => write!(f, "unshare {kinds}"),
+            What::Join(file, namespaces) => write!(f, "setns {namespaces} of {file}"),
+            What::Unshare(namespaces) => write!(f, "unshare {namespaces}"),
             What::EnterTime => f.write_str("setns time of itself"),
             What::Loopback => f.write_str("lo up"),
             What::BecomeRoot(CallersGroups::Dropped) => f.write_str("setuid 0 setgid 0"),
@@ -271,7 +280,7 @@ pub(super) fn onto(target: &Target, changes: &[MountChange]) -> String {
     format!("on {}{}", target_path(target), changed(changes))
 }
 
-fn settings(list: &[Setting]) -> impl Iterator<Item = String> {
+pub(super) fn settings(list: &[Setting]) -> impl Iterator<Item = String> {
     list.iter().map(|(key, value)| match value {
         Some(value) => format!("{}={}", text(key), text(value)),
         None => text(key),

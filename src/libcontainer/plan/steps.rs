@@ -17,23 +17,6 @@ pub(super) struct Steps {
     finding: Option<usize>,
 }
 
-/// The complete steps.
-pub(super) struct Whole {
-    bridge: Vec<Step>,
-    init: Vec<Step>,
-    openings: Vec<(Opening, At)>,
-    /// The slot of the container's root.
-    root: Option<Slot>,
-}
-
-impl Whole {
-    /// `plan`, with these steps.
-    pub(super) fn into_plan(self, plan: Plan) -> Plan {
-        let Whole { bridge, init, openings, root } = self;
-        Plan { bridge, init, openings, root, ..plan }
-    }
-}
-
 impl Steps {
     /// No steps yet. `may_mount` says in which mount namespace the runtime may copy mounts.
     pub(super) fn new(may_mount: MayMount) -> Steps {
@@ -41,22 +24,22 @@ impl Steps {
     }
 
     /// Adds a step that comes from the property at `at`.
-    pub(super) fn at(&mut self, at: &At, what: What) {
-        self.init.push(Step::at(at, what));
+    pub(super) fn add(&mut self, at: &At, what: What) {
+        self.init.push(Step::new(at, what));
     }
 
     /// Adds a step that every such container has.
-    pub(super) fn always(&mut self, why: &'static str, what: What) {
+    pub(super) fn add_always(&mut self, why: &'static str, what: What) {
         self.init.push(Step::always(why, what));
     }
 
-    /// Adds a step with the same reason as another.
-    pub(super) fn because(&mut self, from: &Origin, what: What) {
+    /// Adds a step that comes from a property or a rule.
+    pub(super) fn add_from(&mut self, from: &Origin, what: What) {
         self.init.push(Step { what, from: from.clone() });
     }
 
     /// Adds a step of the bridge, whatever steps init already has.
-    pub(super) fn of_bridge(&mut self, step: Step) {
+    pub(super) fn add_to_bridge(&mut self, step: Step) {
         self.bridge.push(step);
     }
 
@@ -80,16 +63,12 @@ impl Steps {
 
     /// The slot of a descriptor. If the same descriptor has a slot already, returns that slot.
     pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
-        let opening = self.as_we_may(opening);
-        match self.openings.iter().position(|(there, _)| *there == opening) {
-            Some(n) => Slot(n),
-            None => {
-                self.openings.push((opening, at.clone()));
-                Slot(self.openings.len() - 1)
-            }
-        }
+        let wanted = self.as_we_may(opening.clone());
+        let there = self.openings.iter().position(|(there, _)| *there == wanted);
+        there.map_or_else(|| self.open(at, opening), Slot)
     }
 
+    /// If only init may copy mounts, the runtime opens what it mounts, and init finds it again.
     fn as_we_may(&self, opening: Opening) -> Opening {
         match self.may_mount {
             MayMount::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
@@ -102,23 +81,23 @@ impl Steps {
         self.finding = Some(self.init.len());
     }
 
-    /// Call this before a step that mounts `slot`. If only init may copy the tree, adds the step that copies it.
-    pub(super) fn copy(&mut self, at: &At, slot: Slot) {
+    /// Adds the step that copies the tree in `slot`, if only init may copy it. A step that mounts the tree must follow.
+    pub(super) fn add_copy(&mut self, at: &At, slot: Slot) {
         if let Some((Opening::Found(inner), _)) = self.openings.get(slot.0)
             && let Some(reach) = inner.reach()
         {
-            self.at(at, What::Copy(slot, reach));
+            self.add(at, What::Copy(slot, reach));
         }
     }
 
-    /// The complete steps, when no more are added. `root` is the slot of the container's root.
-    pub(super) fn whole(mut self, root: Option<Slot>) -> Whole {
+    /// `plan`, with these steps, when no more are added. `root` is the slot of the container's root.
+    pub(super) fn into_plan(mut self, root: Option<Slot>, plan: Plan) -> Plan {
         self.find_all();
         self.keep_what_is_used(root);
         for list in [&mut self.bridge, &mut self.init] {
             end_with_the_runtime(list);
         }
-        Whole { bridge: self.bridge, init: self.init, openings: self.openings, root }
+        Plan { bridge: self.bridge, init: self.init, openings: self.openings, root, ..plan }
     }
 
     fn find_all(&mut self) {
@@ -133,7 +112,7 @@ impl Steps {
                 Opening::Null => found.extend([What::Find(slot), What::Copy(slot, Reach::One)]),
                 _ => found.push(What::Find(slot)),
             }
-            steps.extend(found.drain(..).map(|what| Step::at(at, what)));
+            steps.extend(found.drain(..).map(|what| Step::new(at, what)));
         }
         self.init.splice(place..place, steps);
     }
@@ -167,10 +146,10 @@ impl Steps {
 /// (PR_SET_DUMPABLE(2const)): other processes in the container might then trace this one.
 fn end_with_the_runtime(list: &mut Vec<Step>) {
     let ends = || Step::always("until it is ready, it ends with the runtime", What::DeathSignal(libc::SIGKILL));
-    let closed = || Step::always("CVE-2016-9962", What::Undumpable);
+    let undumpable = || Step::always("CVE-2016-9962", What::Undumpable);
     let changes = |what: &What| match what {
         What::BecomeRoot(_) => true,
-        What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
+        What::Join(_, namespaces) => namespaces.has(libc::CLONE_NEWUSER as u64),
         _ => false,
     };
     if list.is_empty() {
@@ -183,7 +162,7 @@ fn end_with_the_runtime(list: &mut Vec<Step>) {
         let changes = changes(&step.what);
         list.push(step);
         if changes {
-            list.extend([closed(), ends()]);
+            list.extend([undumpable(), ends()]);
         }
     }
 }

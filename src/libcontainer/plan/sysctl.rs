@@ -7,7 +7,7 @@ use std::ffi::CString;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::given::Given;
-use super::namespaces::{Kinds, UTS, bit, word};
+use super::namespaces::{self, PlannedNamespaces, UTS, bit};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -44,14 +44,14 @@ enum Set {
 }
 
 /// Reads `linux.sysctl`.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<Parameter> {
+pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Vec<Parameter> {
     let Some(map) = given.linux().and_then(|linux| linux.sysctl().as_ref()) else { return Vec::new() };
     let at = At::new("linux.sysctl");
     let holders =
         [LinuxNamespaceType::Ipc, LinuxNamespaceType::Network, LinuxNamespaceType::Uts, LinuxNamespaceType::User];
-    let private: Vec<_> = holders.into_iter().filter(|kind| kinds.private(bit(*kind))).collect();
+    let private: Vec<_> = holders.into_iter().filter(|kind| namespaces.private(bit(*kind))).collect();
     let mut parameters = Vec::with_capacity(map.len());
-    for (path, value) in notes.keep(all(map, &private, &at)).into_iter().flatten() {
+    for (path, value) in notes.keep(paths_and_values(map, &private, &at)).into_iter().flatten() {
         let at = at.key(&path.replace('/', "."));
         let set = if path == "kernel/domainname" {
             uts::name(value.trim_end_matches('\n'), &at, notes).map(Set::Domainname)
@@ -67,7 +67,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<P
 /// ORDER: before Pivot: this uses the host's own /proc, which the root file system cannot change (CVE-2025-52881).
 pub(super) fn steps(parameters: Vec<Parameter>, steps: &mut Steps) {
     for Parameter { at, set } in parameters {
-        steps.at(
+        steps.add(
             &at,
             match set {
                 Set::File(name, value) => What::Sysctl { name, value },
@@ -91,7 +91,7 @@ pub fn changed_namespace(what: &What) -> Option<u64> {
 ///
 /// # Errors
 /// A parameter that would change the host, or that another property sets.
-fn all(
+fn paths_and_values(
     map: &HashMap<String, String>,
     private: &[LinuxNamespaceType],
     at: &At,
@@ -99,13 +99,13 @@ fn all(
     let mut faults = Faults::none();
     let mut list = Vec::with_capacity(map.len());
     for (name, value) in map {
-        let path = path(name);
+        let path = path_of_name(name);
         match scope(&path) {
             Err(problem) => faults.add(at.key(name), problem),
             Ok(Some(kind)) if private.contains(&kind) => list.push((path, value.clone())),
             Ok(kind) => {
                 let why = kind.map_or("the kernel has one value for all namespaces".to_owned(), |kind| {
-                    format!("it needs a new {} namespace (linux.namespaces)", word(bit(kind)))
+                    format!("it needs a new {} namespace (linux.namespaces)", namespaces::name(bit(kind)))
                 });
                 faults.add(at.key(name), format!("sysctl {name:?} is not in a separate kernel namespace: {why}"));
             }
@@ -116,7 +116,7 @@ fn all(
 }
 
 /// `net.ipv4.conf.eth0/100.x` and `net/ipv4/conf/eth0.100/x` are the same (sysctl(8)): the first separator decides.
-fn path(name: &str) -> String {
+fn path_of_name(name: &str) -> String {
     match name.find(['.', '/']).map(|n| name.as_bytes()[n]) {
         Some(b'.') => name
             .chars()
@@ -153,7 +153,7 @@ mod tests {
 
     fn one(name: &str, private: &[LinuxNamespaceType]) -> Result<String, String> {
         let map = HashMap::from([(name.to_owned(), "1".to_owned())]);
-        let list = all(&map, private, &At::new("linux.sysctl")).map_err(|faults| faults.to_string())?;
+        let list = paths_and_values(&map, private, &At::new("linux.sysctl")).map_err(|faults| faults.to_string())?;
         Ok(list[0].0.clone())
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use super::given::Given;
-use super::namespaces::{Kinds, UTS};
+use super::namespaces::{PlannedNamespaces, UTS};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -21,12 +21,12 @@ pub(super) struct UtsNames {
 }
 
 /// Reads both names.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> UtsNames {
+pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> UtsNames {
     let spec = &given.config.spec;
     let mut read = |property: &str, value: &Option<String>| {
         let value = value.as_ref().filter(|value| !value.is_empty())?;
         let at = At::new(property);
-        if !kinds.private(UTS) {
+        if !namespaces.private(UTS) {
             notes.fault(&at, format!("unable to set {property} without a private UTS namespace"));
             return None;
         }
@@ -47,10 +47,10 @@ pub(super) fn name(value: &str, at: &At, notes: &mut Notes) -> Option<CString> {
 impl UtsNames {
     pub(super) fn steps(self, steps: &mut Steps) {
         if let Some(name) = self.hostname {
-            steps.at(&At::new("hostname"), What::Hostname(name));
+            steps.add(&At::new("hostname"), What::Hostname(name));
         }
         if let Some(name) = self.domainname {
-            steps.at(&At::new("domainname"), What::Domainname(name));
+            steps.add(&At::new("domainname"), What::Domainname(name));
         }
     }
 }

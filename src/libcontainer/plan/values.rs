@@ -1,6 +1,7 @@
 //! Values that several properties share: texts for the kernel, paths, ids, lists of numbers.
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::notes::Notes;
@@ -10,6 +11,11 @@ use crate::host::cpu_list;
 /// A C string, or a fault.
 pub(super) fn c_string(text: &str, at: &At, notes: &mut Notes) -> Option<CString> {
     CString::new(text).map_err(|_| notes.fault(at, format!("{text:?} has a NUL byte"))).ok()
+}
+
+/// A path as a C string, or a fault.
+pub(super) fn c_path(path: &Path, at: &At, notes: &mut Notes) -> Option<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| notes.fault(at, format!("{path:?} has a NUL byte"))).ok()
 }
 
 /// A fault for -1, which calls with an id as argument do not take as an id.

@@ -2,25 +2,26 @@
 //! writes anything. SPEC: config-linux.md#control-groups.
 
 pub mod annotations;
+mod both_versions;
 mod devices;
 mod gvariant;
 mod gvariant_reader;
 mod placement;
-mod sheet;
 pub mod unit;
 pub mod unit_properties;
 pub mod update;
 mod v1;
 mod v2;
+mod write;
 
 use oci_spec::runtime::LinuxResources;
 
-pub use devices::{DEVICES, DeviceAccess, List as DeviceList, devices, not_restricted};
+pub use devices::{DEVICES, DeviceAccess, DeviceList, devices, not_restricted};
 pub use placement::{
     CgroupDirectory, CgroupOwner, Delegated, OnForbidden, Placement, WithoutCgroup, placement, unit_placement,
 };
-use sheet::Sheet;
-pub use sheet::{OnFailure, Write};
+use write::WriteList;
+pub use write::{OnFailure, Write};
 
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::{Cgroups, Layout};
@@ -30,7 +31,7 @@ use crate::host::cgroups::{Cgroups, Layout};
 /// # Errors
 /// Values that no kernel accepts, each with its place.
 pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write>, Faults> {
-    sheet(resources, cgroups).into_result()
+    write_list(resources, cgroups).into_result()
 }
 
 /// The place of every requested limit, also of a limit that this host does not have.
@@ -38,7 +39,7 @@ pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write
 /// # Errors
 /// Values that no kernel accepts, each with its place.
 pub fn places(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<At>, Faults> {
-    let Sheet { writes, absent, faults } = sheet(resources, cgroups);
+    let WriteList { writes, absent, faults } = write_list(resources, cgroups);
     let mut places: Vec<_> = writes.into_iter().map(|write| write.at).collect();
     // A limit whose controller is not mounted can be in both lists.
     let more: Vec<_> = absent.iter().map(|fault| fault.at.clone()).filter(|at| !places.contains(at)).collect();
@@ -46,11 +47,11 @@ pub fn places(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<At>, 
     faults.into_result(places)
 }
 
-fn sheet(resources: &LinuxResources, cgroups: &Cgroups) -> Sheet {
+fn write_list(resources: &LinuxResources, cgroups: &Cgroups) -> WriteList {
     let at = At::new("linux.resources");
     match cgroups.layout() {
-        Layout::Unified => v2::sheet(resources, &at),
-        Layout::Legacy | Layout::Hybrid => v1::sheet(resources, &at, cgroups),
+        Layout::Unified => v2::write_list(resources, &at),
+        Layout::Legacy | Layout::Hybrid => v1::write_list(resources, &at, cgroups),
     }
 }
 

@@ -88,9 +88,9 @@ impl Placement {
     }
 
     /// The lines for `explain`.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn acts(&self) -> Vec<String> {
         let directories = self.directories.iter().map(|place| format!("cgroup {}", place.directory.display()));
-        directories.chain(self.unit.iter().flat_map(Unit::lines)).collect()
+        directories.chain(self.unit.iter().flat_map(Unit::acts)).collect()
     }
 }
 
@@ -110,7 +110,7 @@ pub fn placement(requested: Option<&Path>, id: &str, cgroups: &Cgroups) -> Resul
             format!("{:?} is the root of the hierarchy", requested.unwrap_or(Path::new(""))),
         ));
     }
-    Ok(everywhere(cgroups, |own| if absolute { wanted.clone() } else { inside(own).join(&wanted) }))
+    Ok(in_every_hierarchy(cgroups, |own| if absolute { wanted.clone() } else { inside(own).join(&wanted) }))
 }
 
 /// Where the container's cgroups are if it is a unit of systemd.
@@ -125,7 +125,7 @@ pub fn unit_placement(
     cgroups: &Cgroups,
 ) -> Result<Placement, Faults> {
     let (unit, directory) = unit::unit(requested, id, manager, uid, cgroups)?;
-    Ok(Placement { unit: Some(unit), ..everywhere(cgroups, |_| directory.clone()) })
+    Ok(Placement { unit: Some(unit), ..in_every_hierarchy(cgroups, |_| directory.clone()) })
 }
 
 impl Placement {
@@ -142,7 +142,7 @@ impl Placement {
 
 /// A directory in every hierarchy. `below` makes it from the runtime's own cgroup, or on version 2 from the parent of
 /// that.
-fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
+fn in_every_hierarchy(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
     let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| CgroupDirectory {
         key,
         mount: mount.to_path_buf(),

@@ -115,7 +115,7 @@ impl std::fmt::Display for PropertyValue {
 
 impl Unit {
     /// The lines for `explain`.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn acts(&self) -> Vec<String> {
         let own = format!("systemd unit {} in {}", self.name, self.slice);
         std::iter::once(own)
             .chain(self.properties.iter().map(|p| format!("unit property {}={}", p.name, p.value)))
@@ -151,7 +151,7 @@ pub fn unit(
         ("", Manager::User) => "user.slice",
         (slice, _) => slice,
     };
-    let Some(below) = expand(slice) else {
+    let Some(below) = slice_path(slice) else {
         return Err(Faults::one(at, format!("{slice:?} is not a slice name such as system.slice or a-b.slice")));
     };
     let name = match (name.ends_with(".slice"), prefix) {
@@ -161,13 +161,13 @@ pub fn unit(
     };
     let directory = match manager {
         Manager::System => below.join(&name),
-        Manager::User => users_own(uid, cgroups).join(below).join(&name),
+        Manager::User => user_manager(uid, cgroups).join(below).join(&name),
     };
     Ok((Unit { name, slice: slice.to_owned(), manager, properties: Vec::new() }, directory))
 }
 
 /// `a-b.slice` is in `a.slice` (systemd.slice(5)); `-.slice` is the root.
-fn expand(slice: &str) -> Option<PathBuf> {
+fn slice_path(slice: &str) -> Option<PathBuf> {
     let stem = slice.strip_suffix(".slice")?;
     if stem == "-" {
         return Some(PathBuf::new());
@@ -187,7 +187,7 @@ fn expand(slice: &str) -> Option<PathBuf> {
 /// The cgroup of the user's own systemd: `user.slice/user-1000.slice/user@1000.service`. The runtime's own cgroup names
 /// the user. In a service it does not, and the runtime's uid is used. At the root of a cgroup namespace, it can only be
 /// the runtime's own.
-fn users_own(uid: u32, cgroups: &Cgroups) -> PathBuf {
+fn user_manager(uid: u32, cgroups: &Cgroups) -> PathBuf {
     let own = cgroups.v2.as_ref().map(|v2| v2.own.clone()).unwrap_or_default();
     let mut path = PathBuf::new();
     for part in own.iter().filter_map(|part| part.to_str()).filter(|part| *part != "/") {

@@ -7,7 +7,7 @@ use super::{DeviceAccess, Write};
 /// The limits as unit properties, from the files and values.
 pub fn properties(writes: &[Write]) -> Vec<Property> {
     let mut list: Vec<Property> = Vec::new();
-    for property in writes.iter().flat_map(words).chain(quota_of_two_files(writes)) {
+    for property in writes.iter().flat_map(of_write).chain(quota_of_two_files(writes)) {
         // The last value counts. Rates of several devices are one property.
         match list.iter_mut().find(|there| there.name == property.name) {
             Some(Property { value: PropertyValue::Rates(there), .. }) => {
@@ -40,7 +40,7 @@ fn quota_of_two_files(writes: &[Write]) -> Vec<Property> {
     }
 }
 
-fn words(write: &Write) -> Vec<Property> {
+fn of_write(write: &Write) -> Vec<Property> {
     let may = |name: &str, value| vec![Property { name: name.to_owned(), value, need: Need::May }];
     let number = |name: &str, need| {
         let property = |value| Property { name: name.to_owned(), value: PropertyValue::Uint64(value), need };

@@ -34,7 +34,7 @@ pub struct UpdatedResources {
 /// # Errors
 /// All mistakes in the resulting resources, each with its place in `linux.resources`.
 pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<UpdatedResources, Faults> {
-    let (there, requested) = (&without_nothings(there, ""), without_nothings(requested, ""));
+    let (there, requested) = (&without_unset(there, ""), without_unset(requested, ""));
     let mut resources = merge(there, &requested);
     forget_overwritten(&mut resources, &requested, cgroups)?;
     let (old, new) = (typed(there)?, typed(&resources)?);
@@ -43,24 +43,25 @@ pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<Upd
         faults.add(At::new("linux.resources.cpu.shares"), "a group that idles (cpu.idle is 1) has no shares");
     }
     let wanted = faults.keep(writes(&new, cgroups)).unwrap_or_default();
-    let before: HashSet<_> = writes(&old, cgroups).unwrap_or_default().into_iter().map(plain).collect();
-    let is_news = |write: &Write| !before.contains(&plain(write.clone())) || is_requested(&write.at, &requested);
+    let before: HashSet<_> = writes(&old, cgroups).unwrap_or_default().into_iter().map(file_and_value).collect();
+    let is_new_or_requested =
+        |write: &Write| !before.contains(&file_and_value(write.clone())) || is_requested(&write.at, &requested);
     let devices = match &requested["devices"] {
         Value::Array(_) => {
             let access =
                 |resources: &LinuxResources| devices(resources.devices().as_deref().unwrap_or_default(), cgroups);
-            let old = access(&old).unwrap_or(DeviceAccess::Unrestricted);
-            faults.keep(access(&new)).map(|new| [new, old])
+            let (new, old) = (faults.keep(access(&new)), faults.keep(access(&old)));
+            new.zip(old).map(|(new, old)| [new, old])
         }
         _ => None,
     };
     let warnings = typed(&requested).map(|requested| unused(&requested)).unwrap_or_default();
-    let (mut writes, kept): (Vec<_>, _) = wanted.into_iter().partition(is_news);
+    let (mut writes, kept): (Vec<_>, _) = wanted.into_iter().partition(is_new_or_requested);
     writes.extend(oom_killer(there, &requested, cgroups));
     faults.into_result(UpdatedResources { resources, writes, kept, devices, warnings })
 }
 
-fn plain(write: Write) -> (String, String, String) {
+fn file_and_value(write: Write) -> (String, String, String) {
     (write.controller, write.file, write.value)
 }
 
@@ -73,7 +74,7 @@ fn typed(resources: &Value) -> Result<LinuxResources, Faults> {
 }
 
 /// Removes what the request does not set: null, an empty string, and 0 where 0 is not a value.
-fn without_nothings(value: &Value, at: &str) -> Value {
+fn without_unset(value: &Value, at: &str) -> Value {
     if let (Value::Array(rules), "devices") = (value, at) {
         // In a rule, 0 is a number, and "" as a type means no type.
         let mut rules = rules.clone();
@@ -97,7 +98,7 @@ fn without_nothings(value: &Value, at: &str) -> Value {
             _ => false,
         };
         if !nothing {
-            kept.insert(key.clone(), without_nothings(value, &place));
+            kept.insert(key.clone(), without_unset(value, &place));
         }
     }
     // In oci-spec a missing pids limit is 0, and 0 means the smallest limit.
@@ -112,7 +113,7 @@ fn merge(there: &Value, requested: &Value) -> Value {
     if !all.is_object() {
         all = json!({});
     }
-    lay_over(&mut all, requested);
+    merge_into(&mut all, requested);
     let memory = &requested["memory"];
     if memory["limit"] == -1 && memory["swap"].is_null() {
         all["memory"]["swap"] = json!(-1);
@@ -159,24 +160,24 @@ fn unified_file(at: &At) -> Option<&str> {
 
 /// Merges objects property by property, and a list of limits by the thing that each limit is for. Device rules are one
 /// ordered list, and are replaced.
-fn lay_over(there: &mut Value, requested: &Value) {
+fn merge_into(there: &mut Value, requested: &Value) {
     let (Value::Object(there), Value::Object(requested)) = (there, requested) else { return };
     for (key, value) in requested {
         match there.get_mut(key) {
-            Some(old @ Value::Object(_)) if value.is_object() => lay_over(old, value),
+            Some(old @ Value::Object(_)) if value.is_object() => merge_into(old, value),
             Some(Value::Array(old)) if key != "devices" && value.is_array() => {
-                value.as_array().into_iter().flatten().for_each(|entry| lay_beside(old, entry));
+                value.as_array().into_iter().flatten().for_each(|entry| merge_entry(old, entry));
             }
             _ => drop(there.insert(key.clone(), value.clone())),
         }
     }
 }
 
-fn lay_beside(list: &mut Vec<Value>, entry: &Value) {
+fn merge_entry(list: &mut Vec<Value>, entry: &Value) {
     let names = ["major", "minor", "pageSize", "name"];
     // If there are two entries for one device, the kernel gets both, and the last one counts.
     match list.iter_mut().rfind(|there| names.iter().all(|name| there[*name] == entry[*name])) {
-        Some(there) => lay_over(there, entry),
+        Some(there) => merge_into(there, entry),
         None => list.push(entry.clone()),
     }
 }
@@ -248,8 +249,8 @@ mod tests {
             ),
         ];
         for (there, requested, expected) in cases {
-            let requested = without_nothings(&json(requested), "");
-            let there = without_nothings(&json(there), "");
+            let requested = without_unset(&json(requested), "");
+            let there = without_unset(&json(there), "");
             assert_eq!(merge(&there, &requested), json(expected), "{there} {requested}");
         }
     }
@@ -307,6 +308,14 @@ mod tests {
             faults.contains("linux.resources.memory.swap: 20 is for memory and swap together: it must not be below"),
             "{faults}"
         );
+    }
+
+    #[test]
+    fn current_device_rules_that_cannot_be_read_are_a_fault() {
+        let there = r#"{"devices":[{"allow":false,"type":"c","major":1,"access":"x"}]}"#;
+        let requested = r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#;
+        let faults = update(&json(there), &json(requested), &v1()).unwrap_err().to_string();
+        assert!(faults.contains("linux.resources.devices[0].access: \"x\""), "{faults}");
     }
 
     #[test]

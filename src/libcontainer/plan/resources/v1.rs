@@ -2,13 +2,14 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::sheet::{self, OnFailure, Sheet};
+use super::both_versions;
+use super::write::{OnFailure, WriteList};
 use crate::config::At;
 use crate::host::cgroups::Cgroups;
 
 /// The resources as writes for version 1.
-pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> Sheet {
-    let mut sheet = Sheet::default();
+pub(super) fn write_list(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> WriteList {
+    let mut list = WriteList::default();
     if let Some(pids) = resources.pids() {
         // 0 would not even allow init. As with runc, it means the smallest limit.
         let limit = match pids.limit() {
@@ -16,40 +17,39 @@ pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> S
             limit if limit < 0 => "max".to_owned(),
             limit => limit.to_string(),
         };
-        sheet.write("pids", "pids.max", limit, at.key("pids").key("limit"));
+        list.write("pids", "pids.max", limit, at.key("pids").key("limit"));
     }
     if let Some(memory) = resources.memory() {
-        self::memory(memory, &at.key("memory"), &mut sheet);
+        self::memory(memory, &at.key("memory"), &mut list);
     }
     if let Some(cpu) = resources.cpu() {
-        self::cpu(cpu, &at.key("cpu"), &mut sheet);
+        self::cpu(cpu, &at.key("cpu"), &mut list);
     }
     if let Some(block) = resources.block_io() {
-        block_io(block, &at.key("blockIO"), &mut sheet);
+        block_io(block, &at.key("blockIO"), &mut list);
     }
     if elsewhere("hugetlb", cgroups) {
-        sheet::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
+        both_versions::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut list);
     } else {
-        sheet::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut sheet);
+        both_versions::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut list);
     }
     if let Some(network) = resources.network() {
         let at = at.key("network");
         if let Some(class) = network.class_id() {
-            sheet.write("net_cls", "net_cls.classid", class, at.key("classID"));
+            list.write("net_cls", "net_cls.classid", class, at.key("classID"));
         }
         for (n, priority) in network.priorities().iter().flatten().enumerate() {
             let value = format!("{} {}", priority.name(), priority.priority());
-            sheet.write("net_prio", "net_prio.ifpriomap", value, at.key("priorities").index(n));
+            list.write("net_prio", "net_prio.ifpriomap", value, at.key("priorities").index(n));
         }
     }
-    sheet::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut sheet);
+    both_versions::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut list);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
-        sheet
-            .absent
+        list.absent
             .add(at.key("unified"), "invalid configuration for this host: it needs cgroup v2, and this host has v1");
     }
-    must_be_there(&mut sheet, cgroups);
-    sheet
+    must_be_there(&mut list, cgroups);
+    list
 }
 
 /// True if version 2 is mounted beside version 1 and may have a controller that version 1 lacks: systemd's hybrid
@@ -59,8 +59,8 @@ fn elsewhere(controller: &str, cgroups: &Cgroups) -> bool {
 }
 
 /// Without its controller, a limit has no effect: that is a fault.
-fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
-    let missing: Vec<_> = sheet
+fn must_be_there(list: &mut WriteList, cgroups: &Cgroups) {
+    let missing: Vec<_> = list
         .writes
         .iter()
         .filter(|write| {
@@ -69,102 +69,102 @@ fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
         .map(|write| (write.at.clone(), write.controller.clone()))
         .collect();
     for (at, controller) in missing {
-        sheet.absent.add(at, format!("the cgroup controller {controller} is not mounted on this host"));
+        list.absent.add(at, format!("the cgroup controller {controller} is not mounted on this host"));
     }
 }
 
-fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
+fn memory(memory: &LinuxMemory, at: &At, list: &mut WriteList) {
     let limit = memory.limit().filter(|limit| *limit != 0);
-    let swap = sheet::swap(memory).or(limit.filter(|limit| *limit == -1));
+    let swap = both_versions::swap(memory).or(limit.filter(|limit| *limit == -1));
     if let Some(swap) = swap.filter(|swap| *swap > 0)
-        && let Err(problem) = sheet::memory_and_swap(limit, swap)
+        && let Err(problem) = both_versions::memory_and_swap(limit, swap)
     {
-        sheet.faults.add(at.key("swap"), problem);
+        list.faults.add(at.key("swap"), problem);
     }
     // The limit is never above memory and swap together. Which of them can be written first depends on the old values.
     if let Some(limit) = limit {
-        sheet.add("memory", "memory.limit_in_bytes", limit.to_string(), OnFailure::AfterOthers, at.key("limit"));
+        list.add("memory", "memory.limit_in_bytes", limit.to_string(), OnFailure::AfterOthers, at.key("limit"));
     }
     if let Some(swap) = swap {
         let on_failure = if swap < 0 { OnFailure::SkipMissing } else { OnFailure::AfterOthers };
-        sheet.add("memory", "memory.memsw.limit_in_bytes", swap.to_string(), on_failure, at.key("swap"));
+        list.add("memory", "memory.memsw.limit_in_bytes", swap.to_string(), on_failure, at.key("swap"));
     }
     if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
-        sheet.write("memory", "memory.soft_limit_in_bytes", reservation, at.key("reservation"));
+        list.write("memory", "memory.soft_limit_in_bytes", reservation, at.key("reservation"));
     }
     if memory.use_hierarchy() == Some(true) {
-        sheet.add("memory", "memory.use_hierarchy", "1".into(), OnFailure::SkipMissing, at.key("useHierarchy"));
+        list.add("memory", "memory.use_hierarchy", "1".into(), OnFailure::SkipMissing, at.key("useHierarchy"));
     }
-    match sheet::swappiness(memory) {
+    match both_versions::swappiness(memory) {
         Some(swappiness @ 0..=100) => {
-            sheet.write("memory", "memory.swappiness", swappiness, at.key("swappiness"));
+            list.write("memory", "memory.swappiness", swappiness, at.key("swappiness"));
         }
-        Some(swappiness) => sheet.faults.add(at.key("swappiness"), format!("{swappiness} is not in 0..100")),
+        Some(swappiness) => list.faults.add(at.key("swappiness"), format!("{swappiness} is not in 0..100")),
         None => {}
     }
     if memory.disable_oom_killer() == Some(true) {
-        sheet.write("memory", "memory.oom_control", 1, at.key("disableOOMKiller"));
+        list.write("memory", "memory.oom_control", 1, at.key("disableOOMKiller"));
     }
 }
 
-fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
+fn cpu(cpu: &LinuxCpu, at: &At, list: &mut WriteList) {
     // ORDER: realtime time before any process is in the group. The period is written first, because the runtime must
     // fit in it.
     if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
         let at = at.key("realtimePeriod");
-        sheet.add("cpu", "cpu.rt_period_us", period.to_string(), OnFailure::AfterOthers, at);
+        list.add("cpu", "cpu.rt_period_us", period.to_string(), OnFailure::AfterOthers, at);
     }
     if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
         let at = at.key("realtimeRuntime");
-        sheet.add("cpu", "cpu.rt_runtime_us", runtime.to_string(), OnFailure::AfterOthers, at);
+        list.add("cpu", "cpu.rt_runtime_us", runtime.to_string(), OnFailure::AfterOthers, at);
     }
-    sheet::idle(cpu, "cpu", at, sheet);
-    if let Some(shares) = sheet::shares(cpu) {
+    both_versions::idle(cpu, "cpu", at, list);
+    if let Some(shares) = both_versions::shares(cpu) {
         match shares {
-            2..=262_144 => sheet.write("cpu", "cpu.shares", shares, at.key("shares")),
+            2..=262_144 => list.write("cpu", "cpu.shares", shares, at.key("shares")),
             // The kernel accepts any number, and clamps it to this range.
-            _ => sheet.faults.add(at.key("shares"), format!("{shares} is not in 2..262144")),
+            _ => list.faults.add(at.key("shares"), format!("{shares} is not in 2..262144")),
         }
     }
     if let Some(period) = cpu.period().filter(|period| *period != 0) {
-        sheet.add("cpu", "cpu.cfs_period_us", period.to_string(), OnFailure::AfterOthers, at.key("period"));
+        list.add("cpu", "cpu.cfs_period_us", period.to_string(), OnFailure::AfterOthers, at.key("period"));
     }
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        sheet.add("cpu", "cpu.cfs_quota_us", quota.to_string(), OnFailure::AfterOthers, at.key("quota"));
+        list.add("cpu", "cpu.cfs_quota_us", quota.to_string(), OnFailure::AfterOthers, at.key("quota"));
     }
-    sheet::burst(cpu, "cpu", "cpu.cfs_burst_us", at, sheet);
+    both_versions::burst(cpu, "cpu", "cpu.cfs_burst_us", at, list);
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
-        sheet.write("cpuset", "cpuset.cpus", cpus, at.key("cpus"));
+        list.write("cpuset", "cpuset.cpus", cpus, at.key("cpus"));
     }
     if let Some(mems) = cpu.mems().as_ref().filter(|mems| !mems.is_empty()) {
-        sheet.write("cpuset", "cpuset.mems", mems, at.key("mems"));
+        list.write("cpuset", "cpuset.mems", mems, at.key("mems"));
     }
 }
 
-fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
+fn block_io(block: &LinuxBlockIo, at: &At, list: &mut WriteList) {
     // The weight's file belongs to CFQ, which no longer exists. BFQ has a different file.
-    let weight = |file: &str, bfq: &str, value: String, at: At, sheet: &mut Sheet| {
-        sheet.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
+    let weight = |file: &str, bfq: &str, value: String, at: At, list: &mut WriteList| {
+        list.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
     };
-    if let Some(value) = sheet::block_weight(block.weight(), at, sheet) {
-        weight("blkio.weight", "blkio.bfq.weight", value.to_string(), at.key("weight"), sheet);
+    if let Some(value) = both_versions::block_weight(block.weight(), at, list) {
+        weight("blkio.weight", "blkio.bfq.weight", value.to_string(), at.key("weight"), list);
     }
     if let Some(value) = block.leaf_weight().filter(|value| *value != 0) {
-        sheet.write("blkio", "blkio.leaf_weight", value, at.key("leafWeight"));
+        list.write("blkio", "blkio.leaf_weight", value, at.key("leafWeight"));
     }
     for (n, device) in block.weight_device().iter().flatten().enumerate() {
         let at = at.key("weightDevice").index(n);
         let number = format!("{}:{}", device.major(), device.minor());
-        if let Some(value) = sheet::block_weight(device.weight(), &at, sheet) {
+        if let Some(value) = both_versions::block_weight(device.weight(), &at, list) {
             let value = format!("{number} {value}");
-            weight("blkio.weight_device", "blkio.bfq.weight_device", value, at.key("weight"), sheet);
+            weight("blkio.weight_device", "blkio.bfq.weight_device", value, at.key("weight"), list);
         }
         if let Some(value) = device.leaf_weight().filter(|value| *value != 0) {
-            sheet.write("blkio", "blkio.leaf_weight_device", format!("{number} {value}"), at.key("leafWeight"));
+            list.write("blkio", "blkio.leaf_weight_device", format!("{number} {value}"), at.key("leafWeight"));
         }
     }
-    for (name, kind, list) in sheet::throttles(block) {
-        for (n, device) in list.iter().flatten().enumerate() {
+    for (name, kind, devices) in both_versions::throttles(block) {
+        for (n, device) in devices.iter().flatten().enumerate() {
             let file = match kind {
                 "rbps" => "blkio.throttle.read_bps_device",
                 "wbps" => "blkio.throttle.write_bps_device",
@@ -172,14 +172,14 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
                 _ => "blkio.throttle.write_iops_device",
             };
             let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
-            sheet.write("blkio", file, value, at.key(name).index(n));
+            list.write("blkio", file, value, at.key(name).index(n));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sheet::Write;
+    use super::super::write::Write;
     use super::*;
     use crate::host::cgroups::Hierarchy;
 
@@ -189,7 +189,7 @@ mod tests {
             .map(hierarchy)
             .to_vec();
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
-        let writes = sheet(&resources, &At::new("linux.resources"), &Cgroups { v1, v2: None }).into_result();
+        let writes = write_list(&resources, &At::new("linux.resources"), &Cgroups { v1, v2: None }).into_result();
         let pairs = |writes: Vec<Write>| writes.into_iter().map(|write| (write.file, write.value)).collect();
         writes.map(pairs).map_err(|faults| faults.to_string())
     }
@@ -258,8 +258,10 @@ mod tests {
     #[test]
     fn a_controller_that_is_not_mounted_is_reported_with_the_property() {
         let resources: LinuxResources = serde_json::from_str(r#"{"network":{"classID":5}}"#).unwrap();
-        let faults =
-            sheet(&resources, &At::new("linux.resources"), &Cgroups::default()).into_result().unwrap_err().to_string();
+        let faults = write_list(&resources, &At::new("linux.resources"), &Cgroups::default())
+            .into_result()
+            .unwrap_err()
+            .to_string();
         assert!(faults.contains("linux.resources.network.classID: the cgroup controller net_cls"), "{faults}");
     }
 
@@ -268,7 +270,8 @@ mod tests {
         let v2 = Some(crate::host::cgroups::Unified::default());
         let resources = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}],"rdma":{"mlx5":{"hcaHandles":3}}}"#;
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        let writes = sheet(&resources, &At::new("linux.resources"), &Cgroups { v1: vec![], v2 }).into_result().unwrap();
+        let writes =
+            write_list(&resources, &At::new("linux.resources"), &Cgroups { v1: vec![], v2 }).into_result().unwrap();
         let files: Vec<_> = writes.iter().map(|write| (write.controller.as_str(), write.file.as_str())).collect();
         assert_eq!(files, [("", "hugetlb.2MB.rsvd.max"), ("", "hugetlb.2MB.max"), ("", "rdma.max")]);
     }

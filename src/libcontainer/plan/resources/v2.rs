@@ -2,33 +2,34 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::sheet::{self, OnFailure, Sheet};
+use super::both_versions;
+use super::write::{OnFailure, WriteList};
 use crate::config::At;
 
 /// The resources as writes for version 2.
-pub(super) fn sheet(resources: &LinuxResources, at: &At) -> Sheet {
-    let mut sheet = Sheet::default();
+pub(super) fn write_list(resources: &LinuxResources, at: &At) -> WriteList {
+    let mut list = WriteList::default();
     if let Some(pids) = resources.pids() {
         let limit = match pids.limit() {
             0 => "1".to_owned(),
             limit => max(limit),
         };
-        sheet.write("", "pids.max", limit, at.key("pids").key("limit"));
+        list.write("", "pids.max", limit, at.key("pids").key("limit"));
     }
     if let Some(memory) = resources.memory() {
-        self::memory(memory, &at.key("memory"), &mut sheet);
+        self::memory(memory, &at.key("memory"), &mut list);
     }
     if let Some(block) = resources.block_io() {
-        io(block, &at.key("blockIO"), &mut sheet);
+        io(block, &at.key("blockIO"), &mut list);
     }
     if let Some(cpu) = resources.cpu() {
-        self::cpu(cpu, &at.key("cpu"), &mut sheet);
+        self::cpu(cpu, &at.key("cpu"), &mut list);
     }
-    sheet::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
-    sheet::rdma(resources, "", at, &mut sheet);
-    only_in_v1(resources, at, &mut sheet);
-    unified(resources, at, &mut sheet);
-    sheet
+    both_versions::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut list);
+    both_versions::rdma(resources, "", at, &mut list);
+    only_in_v1(resources, at, &mut list);
+    unified(resources, at, &mut list);
+    list
 }
 
 fn max(value: i64) -> String {
@@ -36,12 +37,12 @@ fn max(value: i64) -> String {
 }
 
 /// Limits that version 2 does not have. A limit without effect must not look as if it had one.
-fn only_in_v1(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
+fn only_in_v1(resources: &LinuxResources, at: &At, list: &mut WriteList) {
     let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
     let block = resources.block_io().as_ref();
     let network = resources.network().as_ref();
     let mut names = vec![
-        ("memory.swappiness".to_owned(), memory.is_some_and(|memory| sheet::swappiness(memory).is_some())),
+        ("memory.swappiness".to_owned(), memory.is_some_and(|memory| both_versions::swappiness(memory).is_some())),
         ("memory.disableOOMKiller".to_owned(), memory.is_some_and(|memory| memory.disable_oom_killer() == Some(true))),
         ("memory.useHierarchy".to_owned(), memory.is_some_and(|memory| memory.use_hierarchy() == Some(false))),
         ("cpu.realtimePeriod".to_owned(), cpu.is_some_and(|cpu| cpu.realtime_period().unwrap_or(0) != 0)),
@@ -60,31 +61,31 @@ fn only_in_v1(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
         }),
     );
     for (name, _) in names.iter().filter(|(_, set)| *set) {
-        sheet.absent.add(at.key(name), "needs cgroup v1, and this host has v2");
+        list.absent.add(at.key(name), "needs cgroup v1, and this host has v2");
     }
 }
 
-fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
+fn memory(memory: &LinuxMemory, at: &At, list: &mut WriteList) {
     let limit = memory.limit().filter(|limit| *limit != 0);
     if let Some(limit) = limit {
-        sheet.write("", "memory.max", max(limit), at.key("limit"));
+        list.write("", "memory.max", max(limit), at.key("limit"));
         let check = memory.check_before_update() == Some(true);
-        if let (Some(write), true) = (sheet.writes.last_mut(), check) {
+        if let (Some(write), true) = (list.writes.last_mut(), check) {
             write.unless_used = u64::try_from(limit).ok();
         }
     }
-    match swap(limit, sheet::swap(memory)) {
+    match swap(limit, both_versions::swap(memory)) {
         Ok(None) => {}
         Ok(Some(swap)) => {
             // A kernel without swap accounting has no swap to limit.
             let harmless = swap == "max" || swap == "0";
             let on_failure = if harmless { OnFailure::SkipMissing } else { OnFailure::Fail };
-            sheet.add("", "memory.swap.max", swap, on_failure, at.key("swap"));
+            list.add("", "memory.swap.max", swap, on_failure, at.key("swap"));
         }
-        Err(problem) => sheet.faults.add(at.key("swap"), problem),
+        Err(problem) => list.faults.add(at.key("swap"), problem),
     }
     if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
-        sheet.write("", "memory.low", max(reservation), at.key("reservation"));
+        list.write("", "memory.low", max(reservation), at.key("reservation"));
     }
 }
 
@@ -93,28 +94,28 @@ fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, String>
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".to_owned())),
         (_, None) => Ok(None),
-        (limit, Some(swap)) => sheet::memory_and_swap(limit, swap).map(|swap| Some(swap.to_string())),
+        (limit, Some(swap)) => both_versions::memory_and_swap(limit, swap).map(|swap| Some(swap.to_string())),
     }
 }
 
-fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
-    sheet::idle(cpu, "", at, sheet);
-    if let Some(shares) = sheet::shares(cpu) {
-        sheet.write("", "cpu.weight", weight(shares), at.key("shares"));
+fn cpu(cpu: &LinuxCpu, at: &At, list: &mut WriteList) {
+    both_versions::idle(cpu, "", at, list);
+    if let Some(shares) = both_versions::shares(cpu) {
+        list.write("", "cpu.weight", weight(shares), at.key("shares"));
     }
     let (quota, period) = (cpu.quota().filter(|quota| *quota != 0), cpu.period().filter(|period| *period != 0));
     if quota.is_some() || period.is_some() {
         let name = if quota.is_some() { "quota" } else { "period" };
         let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
         let value = format!("{quota} {}", period.unwrap_or(100_000));
-        sheet.add("", "cpu.max", value, OnFailure::AfterOthers, at.key(name));
+        list.add("", "cpu.max", value, OnFailure::AfterOthers, at.key(name));
     }
-    sheet::burst(cpu, "", "cpu.max.burst", at, sheet);
+    both_versions::burst(cpu, "", "cpu.max.burst", at, list);
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
-        sheet.write("", "cpuset.cpus", cpus, at.key("cpus"));
+        list.write("", "cpuset.cpus", cpus, at.key("cpus"));
     }
     if let Some(mems) = cpu.mems().as_ref().filter(|mems| !mems.is_empty()) {
-        sheet.write("", "cpuset.mems", mems, at.key("mems"));
+        list.write("", "cpuset.mems", mems, at.key("mems"));
     }
 }
 
@@ -128,25 +129,25 @@ pub(super) fn weight(shares: u64) -> u64 {
     (10f64.powf(exponent) - 1e-9).ceil().clamp(1.0, 10_000.0) as u64
 }
 
-fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
+fn io(block: &LinuxBlockIo, at: &At, list: &mut WriteList) {
     // Weight 10..1000 becomes 1..10000 if the kernel has no BFQ.
     let io_weight = |weight: u16| 1 + u64::from(weight.saturating_sub(10)) * 9999 / 990;
-    if let Some(weight) = sheet::block_weight(block.weight(), at, sheet) {
+    if let Some(weight) = both_versions::block_weight(block.weight(), at, list) {
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("default {}", io_weight(weight)));
-        sheet.add("", "io.bfq.weight", weight.to_string(), instead, at.key("weight"));
+        list.add("", "io.bfq.weight", weight.to_string(), instead, at.key("weight"));
     }
     for (n, device) in block.weight_device().iter().flatten().enumerate() {
         let at = at.key("weightDevice").index(n);
-        let Some(weight) = sheet::block_weight(device.weight(), &at, sheet) else { continue };
+        let Some(weight) = both_versions::block_weight(device.weight(), &at, list) else { continue };
         let number = format!("{}:{}", device.major(), device.minor());
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("{number} {}", io_weight(weight)));
-        sheet.add("", "io.bfq.weight", format!("{number} {weight}"), instead, at);
+        list.add("", "io.bfq.weight", format!("{number} {weight}"), instead, at);
     }
-    for (name, key, list) in sheet::throttles(block) {
-        for (n, device) in list.iter().flatten().enumerate() {
+    for (name, key, devices) in both_versions::throttles(block) {
+        for (n, device) in devices.iter().flatten().enumerate() {
             let rate = if device.rate() == 0 { "max".to_owned() } else { device.rate().to_string() };
             let value = format!("{}:{} {key}={rate}", device.major(), device.minor());
-            sheet.write("", "io.max", value, at.key(name).index(n));
+            list.write("", "io.max", value, at.key(name).index(n));
         }
     }
 }
@@ -161,38 +162,41 @@ pub(super) fn may_be_empty(file: &str) -> bool {
     matches!(file, "cpuset.cpus" | "cpuset.mems" | "cpuset.cpus.exclusive")
 }
 
-fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
+fn unified(resources: &LinuxResources, at: &At, list: &mut WriteList) {
     let at = at.key("unified");
     let mut entries: Vec<_> = resources.unified().iter().flatten().collect();
     entries.sort_unstable();
     for (file, value) in entries {
         if file.contains('/') || !file.contains('.') {
-            sheet.faults.add(at.key(file), "is not the name of a cgroup file");
+            list.faults.add(at.key(file), "is not the name of a cgroup file");
             continue;
         }
         if CORE_FILES.contains(&file.as_str()) {
-            sheet.faults.add(at.key(file), "cannot be set: the runtime itself needs this file");
+            list.faults.add(at.key(file), "cannot be set: the runtime itself needs this file");
             continue;
         }
         // One write for each line: the kernel accepts one setting at a time.
         for line in value.lines().filter(|line| !line.trim().is_empty()) {
-            sheet.write("", file, line, at.key(file));
+            list.write("", file, line, at.key(file));
         }
         if value.trim().is_empty() && may_be_empty(file) {
-            sheet.write("", file, "\n", at.key(file));
+            list.write("", file, "\n", at.key(file));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sheet::Write;
+    use super::super::write::Write;
     use super::*;
 
     fn written(json: &str) -> Result<Vec<(String, String)>, String> {
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let pairs = |writes: Vec<Write>| writes.into_iter().map(|write| (write.file, write.value)).collect();
-        sheet(&resources, &At::new("linux.resources")).into_result().map(pairs).map_err(|faults| faults.to_string())
+        write_list(&resources, &At::new("linux.resources"))
+            .into_result()
+            .map(pairs)
+            .map_err(|faults| faults.to_string())
     }
 
     #[test]
@@ -289,7 +293,7 @@ mod tests {
                 r#"{{"blockIO":{{"weight":{weight},"weightDevice":[{{"major":8,"minor":1,"weight":{weight}}}]}}}}"#
             );
             let resources: LinuxResources = serde_json::from_str(&json).unwrap();
-            let writes = sheet(&resources, &At::new("linux.resources")).into_result().unwrap();
+            let writes = write_list(&resources, &At::new("linux.resources")).into_result().unwrap();
             let instead = |value: String| OnFailure::Instead("io.weight".to_owned(), value);
             assert_eq!(
                 (writes[0].file.as_str(), writes[0].value.as_str()),
@@ -305,7 +309,7 @@ mod tests {
     fn a_limit_below_the_usage_is_not_set_if_requested() {
         let resources: LinuxResources =
             serde_json::from_str(r#"{"memory":{"limit":10,"checkBeforeUpdate":true}}"#).unwrap();
-        assert_eq!(sheet(&resources, &At::new("linux.resources")).into_result().unwrap()[0].unless_used, Some(10));
+        assert_eq!(write_list(&resources, &At::new("linux.resources")).into_result().unwrap()[0].unless_used, Some(10));
     }
 
     #[test]

@@ -51,7 +51,7 @@ const S390_MULTIPLEX: u32 = 0;
 
 /// Numbers of `arch` far above all others. They do not show the age of a profile: the private calls of 32-bit ARM
 /// (arch/arm/kernel/traps.c), and x32's own numbers (syscall_64.tbl, no longer assigned).
-fn apart(arch: Arch) -> Range<u32> {
+fn numbers_apart(arch: Arch) -> Range<u32> {
     match arch {
         Arch::ScmpArchArm => 0x0f_0000..0x0f_0800,
         Arch::ScmpArchX32 => names::X32_BIT + 512..names::X32_BIT + 548,
@@ -61,7 +61,7 @@ fn apart(arch: Arch) -> Range<u32> {
 
 /// The bytes that come before `parts`, libseccomp's programs for the architectures of `filter` in order. None if a jump
 /// would be too long.
-pub(super) fn program(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
+pub(super) fn bytes(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut lines = vec![load(ARCH_AT)];
     // x32 has no separate audit architecture: it uses that of x86_64, which is native wherever x32 can run.
     for &arch in filter.archs.iter().filter(|&&arch| arch != Arch::ScmpArchX32) {
@@ -100,7 +100,7 @@ fn answers_of(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
         if matches!(arch, Arch::ScmpArchS390 | Arch::ScmpArchS390x) {
             lines.extend(return_for(S390_MULTIPLEX, ENOSYS));
         }
-        let apart = apart(arch);
+        let apart = numbers_apart(arch);
         if !apart.is_empty() {
             lines.push(jump_if(IF_NOT_LESS, apart.start, [0, 2]));
             lines.push(jump_if(IF_NOT_LESS, apart.end, [1, 0]));
@@ -135,7 +135,7 @@ fn hides_new_calls(default: Verdict) -> bool {
 /// The largest number on `arch` of all calls that the profile names, whatever their action.
 fn newest(filter: &Filter, arch: Arch) -> Option<u32> {
     let names = filter.rules.iter().flat_map(|rule| &rule.names);
-    names.filter_map(|name| number(name, arch)).filter(|number| !apart(arch).contains(number)).max()
+    names.filter_map(|name| number(name, arch)).filter(|number| !numbers_apart(arch).contains(number)).max()
 }
 
 /// The number of `name` on `arch`. None if the architecture does not have the call.

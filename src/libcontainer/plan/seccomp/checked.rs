@@ -235,7 +235,7 @@ impl Filter {
     }
 
     /// The place of name `j` of `rule`.
-    pub(super) fn at_condition(&self, rule: &SyscallRule, j: usize) -> At {
+    pub(super) fn at_name(&self, rule: &SyscallRule, j: usize) -> At {
         self.at.key("syscalls").index(rule.n).key("names").index(j)
     }
 }

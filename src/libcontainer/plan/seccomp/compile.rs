@@ -43,7 +43,7 @@ fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
     let parts = filter.archs.iter().map(|&arch| part(filter, arch)).collect::<Result<Vec<_>, _>>()?;
     let too_far =
         || Fault { at: filter.at.clone(), problem: "makes a program with a jump that is too long".to_owned() };
-    let mut program = beginning::program(filter, &parts).ok_or_else(too_far)?;
+    let mut program = beginning::bytes(filter, &parts).ok_or_else(too_far)?;
     parts.iter().for_each(|part| program.extend(part));
     let length = program.len() / INSTRUCTION;
     if length > MOST_INSTRUCTIONS {
@@ -55,7 +55,7 @@ fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
 
 /// The complete program that libseccomp makes of `filter` for `arch`.
 fn part(filter: &Filter, arch: Arch) -> Result<Vec<u8>, Fault> {
-    let mut scmp = begin(filter, arch).map_err(|err| refused(&filter.at, &err))?;
+    let mut scmp = without_rules(filter, arch).map_err(|err| refused(&filter.at, &err))?;
     let mut rules = 0;
     for rule in &filter.rules {
         // libseccomp refuses a rule with the same action as the default.
@@ -71,7 +71,7 @@ fn part(filter: &Filter, arch: Arch) -> Result<Vec<u8>, Fault> {
 }
 
 /// A libseccomp filter without rules.
-fn begin(filter: &Filter, arch: Arch) -> Result<ScmpFilterContext, SeccompError> {
+fn without_rules(filter: &Filter, arch: Arch) -> Result<ScmpFilterContext, SeccompError> {
     let mut scmp = ScmpFilterContext::new(filter.default.scmp())?;
     if Some(&arch) != filter.archs.first() {
         scmp.add_arch(names::scmp(arch))?;
@@ -94,7 +94,7 @@ fn add(scmp: &mut ScmpFilterContext, filter: &Filter, rule: &SyscallRule) -> Res
         let Ok(syscall) = ScmpSyscall::from_name(name) else { continue };
         for all in &when {
             let result = scmp.add_rule_conditional(action, syscall, all).map(drop);
-            result.map_err(|err| refused(&filter.at_condition(rule, j), &err))?;
+            result.map_err(|err| refused(&filter.at_name(rule, j), &err))?;
         }
         added += 1;
     }

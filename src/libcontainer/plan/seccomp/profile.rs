@@ -25,9 +25,9 @@ pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>),
     let default = reading.default(seccomp);
     let rules = reading.rules(seccomp.syscalls().as_deref().unwrap_or_default());
     reading.unknown_names(&rules, default);
-    let notifies = rules.iter().position(|rule| rule.verdict.action == LinuxSeccompAction::ScmpActNotify);
-    let listener = reading.listener(seccomp, notifies.map(|i| rules[i].n));
-    let flags = reading.flags(seccomp, notifies);
+    let notifying = rules.iter().find(|rule| rule.verdict.action == LinuxSeccompAction::ScmpActNotify);
+    let listener = reading.listener(seccomp, notifying);
+    let flags = reading.flags(seccomp, notifying);
     let archs = archs(seccomp.architectures().as_deref().unwrap_or_default());
     let Reading { faults, warnings, .. } = reading;
     faults.into_result((Filter { at: at.clone(), default, archs, rules, flags, listener, data: None }, warnings))
@@ -172,20 +172,20 @@ impl Reading<'_> {
         any
     }
 
-    fn listener(&mut self, seccomp: &LinuxSeccomp, notifying_rule: Option<usize>) -> Option<Listener> {
+    fn listener(&mut self, seccomp: &LinuxSeccomp, notifying: Option<&SyscallRule>) -> Option<Listener> {
         let path = seccomp.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
         let metadata = seccomp.listener_metadata().as_deref().unwrap_or_default();
         let Some(path) = path else {
             if !metadata.is_empty() {
                 self.faults.add(self.at.key("listenerMetadata"), "is set without listenerPath");
             }
-            if let Some(n) = notifying_rule {
-                let at = self.at.key("syscalls").index(n).key("action");
+            if let Some(rule) = notifying {
+                let at = self.at.key("syscalls").index(rule.n).key("action");
                 self.faults.add(at, format!("\"SCMP_ACT_NOTIFY\" needs {}", self.at.key("listenerPath")));
             }
             return None;
         };
-        if notifying_rule.is_none() {
+        if notifying.is_none() {
             let said = "is not used: no rule has SCMP_ACT_NOTIFY".into();
             self.warnings.push(Warning { at: self.at.key("listenerPath"), said });
             return None;
@@ -194,12 +194,12 @@ impl Reading<'_> {
         Some(Listener { at, path: path.clone(), metadata: metadata.to_owned() })
     }
 
-    fn flags(&mut self, seccomp: &LinuxSeccomp, notifying_rule: Option<usize>) -> u32 {
+    fn flags(&mut self, seccomp: &LinuxSeccomp, notifying: Option<&SyscallRule>) -> u32 {
         // A missing list is not an empty list. Without flags, a container must be as fast as without seccomp (as with
         // runc; since Linux 5.16 this is also the kernel's default).
         let Some(flags) = seccomp.flags() else { return names::SPEC_ALLOW };
         let mut bits = flags.iter().fold(0, |bits, &flag| bits | flag_bits(flag));
-        if bits & names::WAIT_KILLABLE_RECV != 0 && notifying_rule.is_none() {
+        if bits & names::WAIT_KILLABLE_RECV != 0 && notifying.is_none() {
             // Without NEW_LISTENER, the kernel fails with EINVAL.
             bits &= !names::WAIT_KILLABLE_RECV;
             let said = "WAIT_KILLABLE_RECV is left out: no rule has SCMP_ACT_NOTIFY".into();

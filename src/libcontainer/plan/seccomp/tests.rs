@@ -325,7 +325,7 @@ fn beginning_on(arch: Arch, named: &[&str]) -> Vec<u8> {
         {"names": named, "action": "SCMP_ACT_ALLOW"}]}));
     filter.archs = vec![arch];
     let part = [6_u16.to_ne_bytes().to_vec(), vec![0, 0], TRAP.to_ne_bytes().to_vec()].concat();
-    [beginning::program(&filter, std::slice::from_ref(&part)).unwrap(), part].concat()
+    [beginning::bytes(&filter, std::slice::from_ref(&part)).unwrap(), part].concat()
 }
 
 #[test]

@@ -5,30 +5,31 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::LinuxDeviceType;
 
-use super::super::sheet::{OnFailure, Write};
-use super::rule::{Access, DeviceRule};
+use super::super::write::{OnFailure, Write};
+use super::rule::{Access, DEVICES, DeviceRule};
 use crate::config::{At, Faults};
 
 /// The devices that may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    pub(super) open: bool,
+pub struct DeviceList {
+    /// True if every device may be used that is not an exception (the kernel: DEVCG_DEFAULT_ALLOW).
+    pub(super) default_allow: bool,
     pub(super) exceptions: Vec<DeviceRule>,
     /// The property of each exception, and the property of the rule for all other devices.
     ats: Vec<At>,
     at: At,
 }
 
-impl List {
+impl DeviceList {
     /// The result of the rules, applied one after the other.
-    pub(super) fn of(rules: &[(DeviceRule, At)]) -> Result<List, Faults> {
-        let at = At::new("linux.resources.devices");
-        let mut list = Growing::new(false, at);
+    pub(super) fn from_rules(rules: &[(DeviceRule, At)]) -> Result<DeviceList, Faults> {
+        let at = At::new(DEVICES);
+        let mut list = DeviceListBuilder::new(false, at);
         let mut faults = Faults::none();
         for (rule, at) in rules {
             if rule.kind == LinuxDeviceType::A {
-                list = Growing::new(rule.allow, at.clone());
-            } else if rule.allow == list.list.open {
+                list = DeviceListBuilder::new(rule.allow, at.clone());
+            } else if rule.allow == list.list.default_allow {
                 if let Err(problem) = list.take_back(rule) {
                     faults.add(at.clone(), problem);
                 }
@@ -36,25 +37,28 @@ impl List {
                 list.except(rule, at);
             }
         }
-        faults.into_result(list.grown())
+        faults.into_result(list.build())
     }
 
     /// True if the list allows every device.
     pub(super) fn allows_everything(&self) -> bool {
-        self.open && self.exceptions.is_empty()
+        self.default_allow && self.exceptions.is_empty()
     }
 
     /// The lines that turn `there`, the text of `devices.list`, into this list. What both lists allow stays allowed all
     /// the time: additions come before removals, and only a list that allowed everything must be emptied first.
     pub fn writes(&self, there: &str) -> Vec<Write> {
-        let Some(there) = parse(there).filter(|there| !there.open && !self.open) else {
-            // An open list does not show its exceptions (seq_show of devices.list): write all of it.
-            let begin = std::iter::once(self.write(self.open, "a".to_owned(), &self.at));
+        let Some(there) = parse(there).filter(|there| !there.default_allow && !self.default_allow) else {
+            // devices.list does not show the exceptions of a list that allows by default (seq_show): write all of it.
+            let begin = std::iter::once(self.write(self.default_allow, "a".to_owned(), &self.at));
             let rules = self.exceptions.iter().zip(&self.ats);
-            return begin.chain(rules.map(|(rule, at)| self.write(!self.open, rule.line(rule.access), at))).collect();
+            return begin
+                .chain(rules.map(|(rule, at)| self.write(!self.default_allow, rule.line(rule.access), at)))
+                .collect();
         };
-        let by_devices =
-            |list: &List| list.exceptions.iter().map(|rule| (rule.devices(), rule.access)).collect::<HashMap<_, _>>();
+        let by_devices = |list: &DeviceList| {
+            list.exceptions.iter().map(|rule| (rule.devices(), rule.access)).collect::<HashMap<_, _>>()
+        };
         let without = |rule: &DeviceRule, others: &HashMap<DeviceNumbers, Access>| {
             let other = others.get(&rule.devices()).map_or(0, |other| other.0);
             Some(Access(rule.access.0 & !other)).filter(|access| access.0 != 0)
@@ -90,10 +94,10 @@ impl List {
 /// The devices of a rule: whether they are block devices, the major and the minor number. None means all.
 type DeviceNumbers = (bool, Option<u32>, Option<u32>);
 
-/// A list that grows rule by rule. The time for a rule does not depend on the length of the list.
-struct Growing {
+/// Makes a list rule by rule. The time for a rule does not depend on the length of the list.
+struct DeviceListBuilder {
     /// An exception that was taken back stays until the end, with no access.
-    list: List,
+    list: DeviceList,
     /// The index of the exception for these devices.
     places: HashMap<DeviceNumbers, usize>,
     /// The number of exceptions for each letter of access: for a major and a minor, for one of them with any other
@@ -103,10 +107,10 @@ struct Growing {
     having: HashMap<(bool, ExceptionGroup, u32), Vec<usize>>,
 }
 
-impl Growing {
-    fn new(open: bool, at: At) -> Growing {
-        let list = List { open, exceptions: Vec::new(), ats: Vec::new(), at };
-        Growing { list, places: HashMap::new(), counts: HashMap::new(), having: HashMap::new() }
+impl DeviceListBuilder {
+    fn new(default_allow: bool, at: At) -> DeviceListBuilder {
+        let list = DeviceList { default_allow, exceptions: Vec::new(), ats: Vec::new(), at };
+        DeviceListBuilder { list, places: HashMap::new(), counts: HashMap::new(), having: HashMap::new() }
     }
 
     fn except(&mut self, rule: &DeviceRule, at: &At) {
@@ -125,7 +129,9 @@ impl Growing {
             self.set(n, self.list.exceptions[n].access.0 & !rule.access.0);
         }
         let mut others = [0; 3];
-        for (major, minor) in met(rule.major).flat_map(|major| met(rule.minor).map(move |minor| (major, minor))) {
+        for (major, minor) in
+            groups_of(rule.major).flat_map(|major| groups_of(rule.minor).map(move |minor| (major, minor)))
+        {
             let count = self.counts.get(&(rule.kind == LinuxDeviceType::B, major, minor)).copied().unwrap_or_default();
             (0..3).for_each(|n| others[n] += count[n]);
         }
@@ -165,7 +171,7 @@ impl Growing {
         }
     }
 
-    fn grown(self) -> List {
+    fn build(self) -> DeviceList {
         let mut list = self.list;
         let kept: Vec<_> = list.exceptions.into_iter().zip(list.ats).filter(|(rule, _)| rule.access.0 != 0).collect();
         (list.exceptions, list.ats) = kept.into_iter().unzip();
@@ -178,7 +184,7 @@ type ExceptionGroup = Option<Option<u32>>;
 
 /// The groups of exceptions that a rule's number concerns: all of them, or those with the same number and those for all
 /// numbers.
-fn met(number: Option<u32>) -> impl Iterator<Item = ExceptionGroup> {
+fn groups_of(number: Option<u32>) -> impl Iterator<Item = ExceptionGroup> {
     let (first, second) = match number {
         None => (None, None),
         Some(_) => (Some(number), Some(Some(None))),
@@ -187,13 +193,13 @@ fn met(number: Option<u32>) -> impl Iterator<Item = ExceptionGroup> {
 }
 
 /// Parses the text of devices.list. None if it is not understood.
-fn parse(text: &str) -> Option<List> {
-    let mut list = Growing::new(false, At::default());
+fn parse(text: &str) -> Option<DeviceList> {
+    let mut list = DeviceListBuilder::new(false, At::default());
     for line in text.lines() {
         let mut words = line.split(' ');
         let kind = match words.next()? {
             "a" => {
-                list.list.open = true;
+                list.list.default_allow = true;
                 continue;
             }
             "b" => LinuxDeviceType::B,
@@ -206,7 +212,7 @@ fn parse(text: &str) -> Option<List> {
         let rule = DeviceRule { allow: true, kind, major: number(major)?, minor: number(minor)?, access };
         list.except(&rule, &At::default());
     }
-    Some(list.grown())
+    Some(list.build())
 }
 
 impl DeviceRule {
@@ -227,7 +233,7 @@ mod tests {
     use super::*;
     use crate::host::cgroups::{Cgroups, Hierarchy};
 
-    fn list(json: &str) -> List {
+    fn list(json: &str) -> DeviceList {
         let v1 = vec![Hierarchy { controllers: vec!["devices".into()], ..Hierarchy::default() }];
         let rules: Vec<_> = serde_json::from_str(json).unwrap();
         match devices(&rules, &Cgroups { v1, v2: None }).unwrap() {
@@ -236,12 +242,12 @@ mod tests {
         }
     }
 
-    fn lines(list: &List, there: &str) -> Vec<String> {
+    fn lines(list: &DeviceList, there: &str) -> Vec<String> {
         list.writes(there).iter().map(|write| format!("{} {}", &write.file["devices.".len()..], write.value)).collect()
     }
 
     /// The text of devices.list after these lines, as the kernel would show it.
-    fn shown(list: &List) -> String {
+    fn shown(list: &DeviceList) -> String {
         list.exceptions.iter().map(|rule| rule.line(rule.access) + "\n").collect()
     }
 

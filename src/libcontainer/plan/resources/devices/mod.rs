@@ -7,7 +7,8 @@ mod rule;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-pub use list::List;
+pub use list::DeviceList;
+pub use rule::DEVICES;
 use rule::{Access, DeviceRule};
 
 use crate::config::{At, Faults};
@@ -17,7 +18,7 @@ use crate::host::cgroups::{Cgroups, Layout};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceAccess {
     /// The list, for devices.allow and devices.deny.
-    List(List),
+    List(DeviceList),
     /// Instructions of a BPF_PROG_TYPE_CGROUP_DEVICE program, eight bytes each.
     Program(Vec<u8>),
     /// Everything is allowed.
@@ -25,9 +26,6 @@ pub enum DeviceAccess {
     /// The rules restrict access, but this host cannot. The text says what is missing.
     Missing(&'static str),
 }
-
-/// The place of the rules.
-pub const DEVICES: &str = "linux.resources.devices";
 
 /// The warning for device rules that cannot be applied, if that does no harm.
 pub fn not_restricted(why: &str) -> String {
@@ -52,7 +50,7 @@ const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, Access); 11] = [
 
 impl DeviceAccess {
     /// The lines for `explain`.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn acts(&self) -> Vec<String> {
         match self {
             // As on a host without restrictions.
             DeviceAccess::List(list) => {
@@ -80,7 +78,7 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
         .into_iter()
         .map(|(kind, major, minor, access)| (DeviceRule { allow: true, kind, major, minor, access }, at.clone()));
     list.extend(default);
-    let Some(list) = faults.keep(List::of(&list)) else { return Err(faults) };
+    let Some(list) = faults.keep(DeviceList::from_rules(&list)) else { return Err(faults) };
     let mounted = cgroups.v1.iter().any(|hierarchy| hierarchy.has("devices"));
     let access = match cgroups.layout() {
         Layout::Legacy | Layout::Hybrid if mounted => DeviceAccess::List(list),

@@ -2,57 +2,67 @@
 
 use oci_spec::runtime::LinuxDeviceType;
 
-use super::list::List;
+use super::list::DeviceList;
 use super::rule::{Access, DeviceRule};
 
+// Opcodes of linux/bpf.h. Arithmetic and comparisons use 32 bits.
+const LOAD: u8 = 0x61;
+const COPY: u8 = 0xbc;
+const SET: u8 = 0xb4;
+const AND: u8 = 0x54;
+const SHIFT_RIGHT: u8 = 0x74;
+const IF_EQUAL: u8 = 0x16;
+const IF_NOT_EQUAL: u8 = 0x56;
+const EXIT: u8 = 0x95;
+
 /// The program: one exception after the other, then the answer for all other devices.
-pub(super) fn from_list(list: &List) -> Vec<u8> {
+pub(super) fn from_list(list: &DeviceList) -> Vec<u8> {
     let mut code = Vec::new();
     // r2 = type, r3 = access, r4 = major, r5 = minor (struct bpf_cgroup_dev_ctx)
     code.extend([
-        instruction(0x61, 2, 1, 0, 0),
-        instruction(0xbc, 3, 2, 0, 0),
-        instruction(0x54, 2, 0, 0, 0xffff),
-        instruction(0x74, 3, 0, 0, 16),
-        instruction(0x61, 4, 1, 4, 0),
-        instruction(0x61, 5, 1, 8, 0),
+        instruction(LOAD, 2, 1, 0, 0),
+        instruction(COPY, 3, 2, 0, 0),
+        instruction(AND, 2, 0, 0, 0xffff),
+        instruction(SHIFT_RIGHT, 3, 0, 0, 16),
+        instruction(LOAD, 4, 1, 4, 0),
+        instruction(LOAD, 5, 1, 8, 0),
     ]);
     for rule in &list.exceptions {
         code.extend(exception(list, rule));
     }
-    code.extend([instruction(0xb4, 0, 0, 0, list.open.into()), instruction(0x95, 0, 0, 0, 0)]);
+    code.extend([instruction(SET, 0, 0, 0, list.default_allow.into()), instruction(EXIT, 0, 0, 0, 0)]);
     code.concat()
 }
 
-fn exception(list: &List, rule: &DeviceRule) -> Vec<[u8; 8]> {
+fn exception(list: &DeviceList, rule: &DeviceRule) -> Vec<[u8; 8]> {
     let mut tests: Vec<Vec<[u8; 8]>> = Vec::new();
-    let not_equal = |register, value| vec![instruction(0x56, register, 0, 0, value)];
+    let not_equal = |register, value| vec![instruction(IF_NOT_EQUAL, register, 0, 0, value)];
     tests.push(not_equal(2, if rule.kind == LinuxDeviceType::B { 1 } else { 2 }));
-    if list.open {
+    if list.default_allow {
         // Deny if the request has any access of the rule.
         tests.push(vec![
-            instruction(0xbc, 1, 3, 0, 0),
-            instruction(0x54, 1, 0, 0, rule.access.0),
-            instruction(0x16, 1, 0, 0, 0),
+            instruction(COPY, 1, 3, 0, 0),
+            instruction(AND, 1, 0, 0, rule.access.0),
+            instruction(IF_EQUAL, 1, 0, 0, 0),
         ]);
     } else if rule.access != Access::ALL {
         // Allow if the request has no access beyond the rule.
         tests.push(vec![
-            instruction(0xbc, 1, 3, 0, 0),
-            instruction(0x54, 1, 0, 0, !rule.access.0 & 7),
-            instruction(0x56, 1, 0, 0, 0),
+            instruction(COPY, 1, 3, 0, 0),
+            instruction(AND, 1, 0, 0, !rule.access.0 & 7),
+            instruction(IF_NOT_EQUAL, 1, 0, 0, 0),
         ]);
     }
     tests.extend(rule.major.map(|major| not_equal(4, major)));
     tests.extend(rule.minor.map(|minor| not_equal(5, minor)));
-    let mut code = vec![instruction(0xb4, 0, 0, 0, (!list.open).into()), instruction(0x95, 0, 0, 0, 0)];
+    let mut code = vec![instruction(SET, 0, 0, 0, (!list.default_allow).into()), instruction(EXIT, 0, 0, 0, 0)];
     // A test that fails skips all instructions up to the next exception.
     let mut after: i16 = 2;
     for mut test in tests.into_iter().rev() {
         if let Some(jump) = test.last_mut() {
             jump[2..4].copy_from_slice(&after.to_ne_bytes());
         }
-        test.iter().for_each(|_| after += 1);
+        after += test.iter().map(|_| 1).sum::<i16>();
         code.splice(0..0, test);
     }
     code
@@ -113,7 +123,8 @@ mod tests {
         let (block, char) = (1, 2);
         let (mknod, read, write) = (1, 2, 4);
         assert!(runs(&program, char, read | write, 10, 229));
-        assert!(!runs(&program, char, read | mknod, 10, 229) || runs(&program, char, mknod, 10, 229));
+        assert!(!runs(&program, char, read | mknod, 10, 229), "no exception allows both");
+        assert!(runs(&program, char, mknod, 10, 229));
         assert!(!runs(&program, char, read, 10, 230));
         assert!(runs(&program, char, read, 1, 3), "null is everybody's");
         assert!(runs(&program, char, write, 136, 7), "so are terminals");

@@ -2,6 +2,9 @@
 
 use oci_spec::runtime::LinuxDeviceType;
 
+/// The place of the rules.
+pub const DEVICES: &str = "linux.resources.devices";
+
 /// One rule, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRule {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::finished::Opening;
 use super::given::Given;
 use super::labels::MountLabel;
-use super::namespaces::{Kinds, MOUNT};
+use super::namespaces::{MOUNT, PlannedNamespaces};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -16,7 +16,7 @@ use crate::config::At;
 
 /// Both lists: paths inside the root, each with its property.
 #[derive(Debug)]
-pub(super) struct Covered {
+pub(super) struct CoveredPaths {
     readonly: Vec<(CString, At)>,
     /// `/` in the list of read-only paths.
     readonly_root: Option<(CString, At)>,
@@ -26,28 +26,33 @@ pub(super) struct Covered {
 }
 
 /// Reads both lists.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, label: &MountLabel, notes: &mut Notes) -> Covered {
+pub(super) fn read(
+    given: &Given<'_>,
+    namespaces: &PlannedNamespaces,
+    label: &MountLabel,
+    notes: &mut Notes,
+) -> CoveredPaths {
     let linux = given.linux();
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
-    let mut readonly = places(readonly, &At::new("linux.readonlyPaths"), kinds, notes);
+    let mut readonly = places(readonly, &At::new("linux.readonlyPaths"), namespaces, notes);
     let readonly_root = readonly.iter().position(is_root).map(|n| readonly.remove(n));
-    let mut masked = places(masked, &At::new("linux.maskedPaths"), kinds, notes);
+    let mut masked = places(masked, &At::new("linux.maskedPaths"), namespaces, notes);
     masked.retain(|place| {
         if is_root(place) {
             notes.fault(&place.1, "the root cannot be masked: no program would be left");
         }
         !is_root(place)
     });
-    Covered { readonly, readonly_root, masked, label: label.of_empty() }
+    CoveredPaths { readonly, readonly_root, masked, label: label.of_empty() }
 }
 
 fn is_root((path, _): &(CString, At)) -> bool {
     path.as_c_str() == c"."
 }
 
-fn places(list: &[String], at: &At, kinds: &Kinds, notes: &mut Notes) -> Vec<(CString, At)> {
-    if !list.is_empty() && !kinds.private(MOUNT) {
+fn places(list: &[String], at: &At, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Vec<(CString, At)> {
+    if !list.is_empty() && !namespaces.private(MOUNT) {
         notes.fault(at, "needs a mount namespace (linux.namespaces)");
         return Vec::new();
     }
@@ -64,11 +69,11 @@ fn places(list: &[String], at: &At, kinds: &Kinds, notes: &mut Notes) -> Vec<(CS
     places
 }
 
-impl Covered {
+impl CoveredPaths {
     /// ORDER: after pivot, on the container's own /proc.
     pub(super) fn steps(self, steps: &mut Steps) {
         for (path, at) in self.readonly {
-            steps.at(&at, What::ReadOnly(path));
+            steps.add(&at, What::ReadOnly(path));
         }
         if self.masked.is_empty() {
             return;
@@ -78,7 +83,7 @@ impl Covered {
         let null = steps.open_once(&list, Opening::Null);
         let empty = steps.open_once(&list, Opening::Empty(self.label));
         for (path, at) in self.masked {
-            steps.at(&at, What::Mask { path, null, empty });
+            steps.add(&at, What::Mask { path, null, empty });
         }
     }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::annotations::TIME_OFFSET;
 use super::finished::TimeOffset;
 use super::given::Given;
-use super::namespaces::{Kinds, TIME, USER};
+use super::namespaces::{PlannedNamespaces, TIME, USER};
 use super::notes::Notes;
 use crate::config::At;
 
 /// Reads the offsets of the clocks in the new time namespace, by clock name.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<TimeOffset> {
+pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Vec<TimeOffset> {
     let map = given.linux().and_then(|linux| linux.time_offsets().as_ref());
     let (top, mut offsets) = match (map, given.annotation(TIME_OFFSET)) {
         (None, None) => return Vec::new(),
@@ -33,9 +33,9 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<T
         offsets.push(TimeOffset { clock: clock.clone(), secs: offset.secs().unwrap_or(0), nanosecs, at });
     }
     offsets.sort_by(|a, b| a.clock.cmp(&b.clock));
-    if !offsets.is_empty() && !kinds.new.has(TIME) {
+    if !offsets.is_empty() && !namespaces.new.has(TIME) {
         notes.fault(&top, "needs a new time namespace (linux.namespaces)");
-    } else if !offsets.is_empty() && given.host.me.uid != 0 && kinds.joins(USER) {
+    } else if !offsets.is_empty() && given.host.me.uid != 0 && namespaces.joins(USER) {
         // Init is not dumpable, so that processes in the joined user namespace cannot trace it (CVE-2016-9962). So the
         // file belongs to the host's root (proc(5)).
         let said = "an ordinary user cannot set them if the user namespace is joined by path: it must be a new one";

@@ -5,7 +5,7 @@ use oci_spec::runtime::{
     MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler,
 };
 
-use super::given::{Given, Own};
+use super::given::{Given, PlannedProcess};
 use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::step::What;
@@ -23,22 +23,22 @@ pub(super) struct Scheduling {
     scheduler: Option<SchedAttr>,
     spawn: SpawnOrder,
     io_priority: Option<u32>,
-    domain: Option<u64>,
+    personality: Option<u64>,
     /// The mode with its flags, and the node mask.
-    memory: Option<(u32, Vec<u64>)>,
+    memory_policy: Option<(u32, Vec<u64>)>,
 }
 
 /// Reads `scheduler` and `ioPriority`, and `linux.personality` and `linux.memoryPolicy`.
-pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &mut Notes) -> Scheduling {
-    let at = own.at.clone();
-    let Some(process) = own.process else {
-        return Scheduling { at, scheduler: None, spawn, io_priority: None, domain: None, memory: None };
+pub(super) fn read(planned: PlannedProcess<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &mut Notes) -> Scheduling {
+    let at = planned.at.clone();
+    let Some(process) = planned.process else {
+        return Scheduling { at, scheduler: None, spawn, io_priority: None, personality: None, memory_policy: None };
     };
     let scheduler = process.scheduler().as_ref().map(|requested| scheduler(requested, &at.key("scheduler"), notes));
     let io = process.io_priority().as_ref();
     let io_priority = io.and_then(|requested| io_priority(requested, &at.key("ioPriority"), notes));
-    let domain = domain(given, notes);
-    Scheduling { at, scheduler, spawn, io_priority, domain, memory: memory(given, notes) }
+    let personality = personality(given, notes);
+    Scheduling { at, scheduler, spawn, io_priority, personality, memory_policy: memory_policy(given, notes) }
 }
 
 impl Scheduling {
@@ -48,19 +48,19 @@ impl Scheduling {
             let at = self.at.key("scheduler");
             // ORDER: a realtime process cannot be moved into a cgroup without realtime time (EINVAL, v1). In the
             // cgroup, sched_setattr(2) reports that.
-            steps.at(&at, What::Request(Request::Cgroup));
+            steps.add(&at, What::Request(Request::Cgroup));
             if self.by_runtime().is_none() {
-                steps.at(&at, What::Scheduler(attr));
+                steps.add(&at, What::Scheduler(attr));
             }
         }
         if let Some(value) = self.io_priority {
-            steps.at(&self.at.key("ioPriority"), What::IoPriority(value));
+            steps.add(&self.at.key("ioPriority"), What::IoPriority(value));
         }
-        if let Some(persona) = self.domain {
-            steps.at(&At::new("linux.personality"), What::Personality(persona));
+        if let Some(persona) = self.personality {
+            steps.add(&At::new("linux.personality"), What::Personality(persona));
         }
-        if let Some((mode, nodes)) = &self.memory {
-            steps.at(&At::new("linux.memoryPolicy"), What::MemoryPolicy { mode: *mode, nodes: nodes.clone() });
+        if let Some((mode, nodes)) = &self.memory_policy {
+            steps.add(&At::new("linux.memoryPolicy"), What::MemoryPolicy { mode: *mode, nodes: nodes.clone() });
         }
     }
 
@@ -78,7 +78,7 @@ impl Scheduling {
     /// The settings that a process that is spawned last does not inherit from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((_, at)) = self.by_runtime() {
-            steps.at(&at, What::Request(Request::Scheduler));
+            steps.add(&at, What::Request(Request::Scheduler));
         }
     }
 }
@@ -170,7 +170,7 @@ fn io_class(class: IOPriorityClass) -> u32 {
 }
 
 /// `linux.personality`. SPEC: config-linux.md#personality.
-fn domain(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
+fn personality(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
     let requested = given.linux().and_then(|linux| linux.personality().as_ref())?;
     let at = At::new("linux.personality");
     if requested.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
@@ -183,7 +183,7 @@ fn domain(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
 }
 
 /// `linux.memoryPolicy`. SPEC: config-linux.md#memory-policy, set_mempolicy(2).
-fn memory(given: &Given<'_>, notes: &mut Notes) -> Option<(u32, Vec<u64>)> {
+fn memory_policy(given: &Given<'_>, notes: &mut Notes) -> Option<(u32, Vec<u64>)> {
     let requested = given.linux().and_then(|linux| linux.memory_policy().as_ref())?;
     let at = At::new("linux.memoryPolicy");
     let nodes_at = at.key("nodes");

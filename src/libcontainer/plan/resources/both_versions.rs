@@ -1,70 +1,9 @@
-//! Collects the writes and mistakes of `v1` and `v2`, and has the code that both versions share.
+//! The properties that have the same rules in `v1` and `v2`.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use crate::config::{At, Faults};
-
-/// One value for one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// The hierarchy's controller, or the empty text for version 2.
-    pub controller: String,
-    /// The file in the container's directory.
-    pub file: String,
-    /// The value to write.
-    pub value: String,
-    /// What happens on a failure.
-    pub on_failure: OnFailure,
-    /// The value is not written if more memory than this is in use (`checkBeforeUpdate`).
-    pub unless_used: Option<u64>,
-    /// The property.
-    pub at: At,
-}
-
-/// What happens if a write fails.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// The container fails.
-    Fail,
-    /// A missing file is not an error.
-    SkipMissing,
-    /// A denied permission is not an error.
-    SkipForbidden,
-    /// If the file is missing, another file is written with another value.
-    Instead(String, String),
-    /// If the value is out of bounds (EINVAL), it is written again after the others, which may set the bounds.
-    AfterOthers,
-}
-
-/// The writes and mistakes, while they are collected.
-#[derive(Default)]
-pub(super) struct Sheet {
-    pub(super) writes: Vec<Write>,
-    /// Limits that this host has no file for.
-    pub(super) absent: Faults,
-    pub(super) faults: Faults,
-}
-
-impl Sheet {
-    pub(super) fn write(&mut self, controller: &str, file: &str, value: impl ToString, at: At) {
-        self.add(controller, file, value.to_string(), OnFailure::Fail, at);
-    }
-
-    pub(super) fn add(&mut self, controller: &str, file: &str, value: String, on_failure: OnFailure, at: At) {
-        // The kernel stops at a NUL byte, and would use only what is before it.
-        if value.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()) {
-            self.faults.add(at, format!("{value:?} has a control character"));
-            return;
-        }
-        let (controller, file) = (controller.to_owned(), file.to_owned());
-        self.writes.push(Write { controller, file, value, on_failure, unless_used: None, at });
-    }
-
-    pub(super) fn into_result(mut self) -> Result<Vec<Write>, Faults> {
-        self.faults.extend(self.absent);
-        self.faults.into_result(self.writes)
-    }
-}
+use super::write::{OnFailure, WriteList};
+use crate::config::At;
 
 /// The swappiness to set. Old engines write -1 as an unsigned number, which means none. runc accepts it, too.
 pub(super) fn swappiness(memory: &LinuxMemory) -> Option<u64> {
@@ -90,11 +29,11 @@ pub(super) fn memory_and_swap(limit: Option<i64>, both: i64) -> Result<i64, Stri
 }
 
 /// `cpu.idle`, before any weight: an idle group has no weight, and the kernel refuses to set one.
-pub(super) fn idle(cpu: &LinuxCpu, controller: &str, at: &At, sheet: &mut Sheet) {
+pub(super) fn idle(cpu: &LinuxCpu, controller: &str, at: &At, list: &mut WriteList) {
     if let Some(idle) = cpu.idle() {
         // KERNEL(5.15): cpu.idle
         let on_failure = if idle == 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
-        sheet.add(controller, "cpu.idle", idle.to_string(), on_failure, at.key("idle"));
+        list.add(controller, "cpu.idle", idle.to_string(), on_failure, at.key("idle"));
     }
 }
 
@@ -104,22 +43,22 @@ pub(super) fn shares(cpu: &LinuxCpu) -> Option<u64> {
 }
 
 /// The burst is at most the quota. Which of them can be written first depends on the old values.
-pub(super) fn burst(cpu: &LinuxCpu, controller: &str, file: &str, at: &At, sheet: &mut Sheet) {
+pub(super) fn burst(cpu: &LinuxCpu, controller: &str, file: &str, at: &At, list: &mut WriteList) {
     if let Some(burst) = cpu.burst() {
         // KERNEL(5.14): burst
         let on_failure = if burst == 0 { OnFailure::SkipMissing } else { OnFailure::AfterOthers };
-        sheet.add(controller, file, burst.to_string(), on_failure, at.key("burst"));
+        list.add(controller, file, burst.to_string(), on_failure, at.key("burst"));
     }
 }
 
 /// A weight of block I/O. 0 means none. BFQ accepts 1 to 1000. For io.weight, all values below 10 become the smallest
 /// weight.
-pub(super) fn block_weight(weight: Option<u16>, at: &At, sheet: &mut Sheet) -> Option<u16> {
+pub(super) fn block_weight(weight: Option<u16>, at: &At, list: &mut WriteList) -> Option<u16> {
     match weight? {
         0 => None,
         weight @ 1..=1000 => Some(weight),
         weight => {
-            sheet.faults.add(at.key("weight"), format!("{weight} is not in 1..1000"));
+            list.faults.add(at.key("weight"), format!("{weight} is not in 1..1000"));
             None
         }
     }
@@ -138,23 +77,29 @@ pub(super) fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
 }
 
 /// The limit of pages in use, and the limit of reserved pages if the kernel has it.
-pub(super) fn huge_pages(resources: &LinuxResources, controller: &str, files: [&str; 2], at: &At, sheet: &mut Sheet) {
+pub(super) fn huge_pages(
+    resources: &LinuxResources,
+    controller: &str,
+    files: [&str; 2],
+    at: &At,
+    list: &mut WriteList,
+) {
     for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
         let (at, size) = (at.key("hugepageLimits").index(n), limit.page_size());
         let number = size.strip_suffix("KB").or(size.strip_suffix("MB")).or(size.strip_suffix("GB"));
         if !number.is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n.to_string() == number)) {
-            sheet.faults.add(at.key("pageSize"), format!("{size:?} is not a size such as 64KB, 2MB or 1GB"));
+            list.faults.add(at.key("pageSize"), format!("{size:?} is not a size such as 64KB, 2MB or 1GB"));
             continue;
         }
         let [used, reserved] = files.map(|file| format!("hugetlb.{size}.{file}"));
         // KERNEL(5.7): reservations
-        sheet.add(controller, &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at.clone());
-        sheet.write(controller, &used, limit.limit(), at);
+        list.add(controller, &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at.clone());
+        list.write(controller, &used, limit.limit(), at);
     }
 }
 
 /// `rdma.max`, the same file in both versions.
-pub(super) fn rdma(resources: &LinuxResources, controller: &str, at: &At, sheet: &mut Sheet) {
+pub(super) fn rdma(resources: &LinuxResources, controller: &str, at: &At, list: &mut WriteList) {
     let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
     devices.sort_unstable_by_key(|(device, _)| *device);
     for (device, limits) in devices {
@@ -162,9 +107,9 @@ pub(super) fn rdma(resources: &LinuxResources, controller: &str, at: &At, sheet:
         let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
         let wanted = part("hca_handle", limits.hca_handles()) + &part("hca_object", limits.hca_objects());
         if wanted.is_empty() {
-            sheet.faults.add(at, "sets neither hcaHandles nor hcaObjects");
+            list.faults.add(at, "sets neither hcaHandles nor hcaObjects");
             continue;
         }
-        sheet.write(controller, "rdma.max", format!("{device}{wanted}"), at);
+        list.write(controller, "rdma.max", format!("{device}{wanted}"), at);
     }
 }
