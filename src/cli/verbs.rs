@@ -125,7 +125,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "run a further process in a container",
         more: "All words after the id are the command and its arguments. --process reads the command from a file instead: a process\n\
-               object as in config.json. Without a command, if standard input is a terminal, exec runs a shell of the container.",
+               object as in config.json. Without a command, exec runs a shell if standard input and output are terminals.",
         examples: &[
             ("coracle exec box ps", "run ps in the container"),
             ("coracle exec -t box", "run a shell in the container"),
