@@ -2,7 +2,7 @@
 //! it is killed; and if it has not thawed the container, that is done.
 
 use std::io::PipeWriter;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -69,7 +69,7 @@ fn watch(
     rustix::process::setsid()?;
     let kept = [Some(ends), Some(criu), thaw.map(|(file, _)| file)];
     // CRIU sees the end of its socket only if no other process has the other end.
-    fds::close_but(alone, 0, kept.iter().flatten().map(AsRawFd::as_raw_fd))?;
+    fds::close_but(alone, 0, kept.iter().flatten().copied())?;
     let mut byte = [0u8; 1];
     if retry(|| rustix::io::read(ends, &mut byte))? > 0 {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
@@ -176,9 +176,9 @@ impl<'h> Search<'h> {
 
 /// The descriptors that are kept are close-on-exec already.
 pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Outcome {
-    let number = |slot: &Slot| prepared.fd(*slot).ok().map(|fd| fd.as_raw_fd());
-    let host_proc = kept.host_proc.then(|| prepared.proc.as_fd().as_raw_fd());
-    let kept = kept.slots.iter().filter_map(number).chain(host_proc).chain([prepared.talk.as_raw_fd()]);
+    let opened = kept.slots.iter().filter_map(|slot: &Slot| prepared.fd(*slot).ok());
+    let host_proc = kept.host_proc.then(|| prepared.proc.as_fd());
+    let kept = opened.chain(host_proc).chain([prepared.talk.as_fd()]);
     sys::fds::close_but(prepared.alone, first, kept)?;
     if let Some((soft, hard)) = prepared.nofile {
         sys::sched::set_limit(0, libc::RLIMIT_NOFILE, soft, hard)?;

@@ -9,7 +9,7 @@
 
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::CWD;
@@ -25,9 +25,9 @@ use crate::sys;
 use crate::sys::clone::Alone;
 use crate::sys::errno::retry;
 use crate::sys::host_proc::HostProc;
-use crate::sys::page::OwnWord;
 use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::Allowed;
+use crate::sys::shared_memory::OwnWord;
 use crate::wire::{Failure, UP_SIZE, Up};
 
 /// CAP_SYS_ADMIN as a mask (linux/capability.h).
@@ -163,7 +163,7 @@ fn enter(
     users: UserNamespaces,
 ) -> Outcome<ManuallyDrop<OwnWord>> {
     leave_all_mounts()?;
-    sys::fds::close_but(alone, 0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
+    sys::fds::close_but(alone, 0, [pids, talk].into_iter())?;
     give_up_all_but_admin()?;
     sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
     // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
@@ -178,7 +178,7 @@ fn enter(
     // The runtime trusts this memory, so a process that others may trace must not have it.
     prepared.first_child.hide_from_children()?;
     prepared.page.hide_from_children()?;
-    sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?;
+    sys::fds::close_but(alone, 0, [talk].into_iter())?;
     // the filter does not allow munmap(2)
     Ok(ManuallyDrop::new(OwnWord::new()?))
 }
@@ -223,7 +223,7 @@ fn make_member(alone: &Alone, bridge: Pid, text: &Sealed, word: &OwnWord) -> Res
     if rustix::process::getppid() != Some(bridge) {
         return Err(Errno::CHILD);
     }
-    sys::fds::close_but(alone, 0, [].into_iter())?;
+    sys::fds::close_but(alone, 0, std::iter::empty())?;
     rustix::thread::set_no_new_privs(true)?;
     let first = |number, first| Allowed { number, arguments: [Some(first), None, None] };
     sys::seccomp::allow_only(&[

@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::page::{FirstChildPage, OwnWord};
-use super::{checked, heap, owned, trap};
+use super::page::FirstChildPage;
+use super::shared_memory::OwnWord;
+use super::{checked, heap, owned, shared_memory, trap};
 
 /// The flags of namespaces. Others (CLONE_VM, CLONE_FILES) change what memory and descriptors mean.
 const NAMESPACES: u64 = (libc::CLONE_NEWNS
@@ -23,9 +24,9 @@ fn must_be_namespaces(flags: u64) -> Result<(), Errno> {
     if flags & !NAMESPACES == 0 { Ok(()) } else { Err(Errno::INVAL) }
 }
 
-/// The proof that this process is a child of `clone` or `fork`. Safe code of ours runs in one thread there, in memory that no
-/// other process has. The child never returns to the code that made it, so no owner that it has from its parent is dropped by a
-/// return.
+/// The proof that this process is a child of `clone` or `fork`. Safe code of ours runs in one thread there (`std` cannot make
+/// another one without the heap), in memory that no other process has. The child never returns to the code that made it, so no
+/// owner that it has from its parent is dropped by a return.
 #[derive(Debug)]
 pub struct Alone(PhantomData<*mut ()>);
 
@@ -45,6 +46,7 @@ impl Drop for EndOnPanic {
 /// Runs `work` in a child that was just made.
 fn run_child(work: impl FnOnce(&Alone) -> Infallible) -> ! {
     heap::forbid();
+    shared_memory::is_new_process();
     let _end = EndOnPanic;
     match work(&Alone(PhantomData)) {}
 }
@@ -185,7 +187,10 @@ pub fn replace_by_sibling(_alone: &Alone, flags: u64, first_child: &FirstChildPa
         );
     }
     match i32::try_from(result) {
-        Ok(0) => Ok(()),
+        Ok(0) => {
+            shared_memory::is_new_process();
+            Ok(())
+        }
         Ok(errno) => Err(Errno::from_raw_os_error(-errno)),
         Err(_) => Err(Errno::IO),
     }
@@ -232,17 +237,19 @@ pub fn exit_after(seconds: i64) -> ! {
 /// # Errors
 /// Those of clone(2).
 pub fn fork(child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
-    copy(FORK, std::ptr::null_mut(), child)
+    // SAFETY: without CLONE_PIDFD the kernel writes nothing.
+    unsafe { copy(FORK, std::ptr::null_mut(), child) }
 }
 
-/// The same. This process gets a pidfd of the child, as its lowest free descriptor; nobody owns it. The child does not get `word`, into
-/// which the kernel writes the number of the pidfd. So a filter that allows clone(2) only with these flags and with that address makes
-/// the same call fail in the child (EFAULT): this is the only process that can make another.
+/// The same. This process gets a pidfd of the child, as its lowest free descriptor; nobody owns it. The kernel writes the number of
+/// the pidfd into `word`, and the child does not get this memory. So, with a filter that allows clone(2) only with these flags and
+/// this address, the same call fails in the child (EFAULT): no other process than this one can make another.
 ///
 /// # Errors
-/// Those of clone(2).
+/// Those of clone(2). `FAULT` if another process has made `word`.
 pub fn fork_once(_alone: &Alone, word: &OwnWord, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
-    copy(FORK_ONCE, word.pointer(), child)
+    // SAFETY: the pointer is a valid int in this process.
+    unsafe { copy(FORK_ONCE, word.pointer()?, child) }
 }
 
 /// The flags of clone(2) that `fork` passes.
@@ -250,9 +257,11 @@ const FORK: u64 = libc::SIGCHLD as u64;
 /// Those of `fork_once`.
 pub const FORK_ONCE: u64 = libc::CLONE_PIDFD as u64 | FORK;
 
-fn copy(flags: u64, word: *mut i32, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
+/// # Safety
+/// `flags` are `FORK` or `FORK_ONCE`. With `FORK_ONCE`, `word` is a valid int, or the kernel has no memory there.
+unsafe fn copy(flags: u64, word: *mut i32, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
     // SAFETY: no stack is passed and CLONE_VM is not set, so the child continues on its own copy of this stack. There it runs
-    // `child`, which never returns. With CLONE_PIDFD, `word` is a valid int.
+    // `child`, which never returns. The caller's promise about `word`.
     let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, word, 0usize, 0usize) })?;
     if pid == 0 {
         run_child(child)
@@ -330,6 +339,7 @@ mod tests {
         use crate::sys::seccomp::{Allowed, allow_only};
         let status = status_of(|alone| {
             let Ok(word) = OwnWord::new().map(std::mem::ManuallyDrop::new) else { exit(2) };
+            let Ok(pointer) = word.pointer() else { exit(2) };
             let allowed = rustix::thread::set_no_new_privs(true).and_then(|()| {
                 allow_only(&[
                     Allowed { number: libc::SYS_clone, arguments: [Some(FORK_ONCE), None, Some(word.address())] },
@@ -338,7 +348,8 @@ mod tests {
                 ])
             });
             let forked = allowed.and_then(|()| {
-                fork_once(alone, &word, |alone| match fork_once(alone, &word, |_| exit(0)) {
+                // SAFETY: the child of fork_once has no memory there.
+                fork_once(alone, &word, |_| match unsafe { copy(FORK_ONCE, pointer, |_| exit(0)) } {
                     Err(Errno::FAULT) => exit(5),
                     _ => exit(3),
                 })
@@ -351,12 +362,14 @@ mod tests {
         for (flags, beyond) in [(FORK, 0), (FORK_ONCE, 4)] {
             let status = status_of(|_| {
                 let Ok(word) = OwnWord::new().map(std::mem::ManuallyDrop::new) else { exit(2) };
+                let Ok(pointer) = word.pointer() else { exit(2) };
                 let arguments = [Some(flags ^ FORK ^ FORK_ONCE), None, Some(word.address() + beyond)];
                 let rule = Allowed { number: libc::SYS_clone, arguments };
                 if rustix::thread::set_no_new_privs(true).and_then(|()| allow_only(&[rule])).is_err() {
                     exit(3)
                 }
-                exit(copy(flags, word.pointer(), |_| exit(0)).map_or(4, |_| 5))
+                // SAFETY: a valid int in this process.
+                exit(unsafe { copy(flags, pointer, |_| exit(0)) }.map_or(4, |_| 5))
             });
             assert_eq!(status.terminating_signal(), Some(libc::SIGSYS));
         }

@@ -1,6 +1,7 @@
 //! A thread that sends one descriptor as soon as it gets one. A seccomp filter restricts the thread that loads it (seccomp(2)):
 //! a thread that was there before may still do what init may not.
 
+use std::cell::UnsafeCell;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -23,7 +24,8 @@ struct Shared {
     number: AtomicI32,
     socket: i32,
     packet: [u8; PACKET_SIZE],
-    stack: [u8; STACK_SIZE],
+    /// Only the thread that waits uses it.
+    stack: UnsafeCell<[u8; STACK_SIZE]>,
 }
 
 /// The thread that waits.
@@ -64,7 +66,7 @@ pub fn begin(_alone: &Alone, socket: OwnedFd, packet: &[u8; PACKET_SIZE]) -> Res
     if thread < 0 {
         return Err(Errno::AGAIN);
     }
-    // SAFETY: initialised above. From now on only its atomics change, and its stack, which no other thread reads.
+    // SAFETY: initialised above. From now on only its atomics change, and its stack, which is in an `UnsafeCell`.
     Ok(FdSender(unsafe { &*shared }))
 }
 

@@ -9,9 +9,10 @@ use rustix::io::Errno;
 use super::checked;
 use super::clone::Alone;
 
-/// With close_range(2) missing, numbers up to this one are looked at one by one, and up to RLIMIT_NOFILE where that is higher.
+/// Without close_range(2), numbers up to this one are tried one by one, and up to RLIMIT_NOFILE if that is higher.
 const LAST_FD: u32 = 65535;
 
+/// The last number that is tried.
 fn last_fd() -> u32 {
     // A filter that denies close_range(2) may deny prlimit64(2). rustix does not report that.
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
@@ -21,13 +22,13 @@ fn last_fd() -> u32 {
 /// The highest possible limit, unless the administrator has raised fs.nr_open (proc_sys_fs(5)).
 const MOST_FDS: u32 = 1 << 20;
 
-/// Makes `fd` the descriptor `number`, without close-on-exec: dup3(2). Only a child can do this: what it has from its parent it
-/// never drops, and it has moved what it uses to higher numbers.
+/// Makes `number` a copy of `fd`, without close-on-exec: dup3(2). Only a child can do this: it has moved what it uses to higher
+/// numbers.
 ///
 /// # Errors
 /// Those of dup3(2).
 pub fn hand_down(_alone: &Alone, fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
-    // SAFETY: the caller is a child, which never drops the owner of that number.
+    // SAFETY: an owner of the number still owns an open one; only the file behind it changes.
     checked(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
 }
 
@@ -40,15 +41,20 @@ pub fn replace(_alone: &Alone, fd: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), 
     checked(unsafe { libc::syscall(libc::SYS_dup3, new.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
-/// Closes every descriptor from `first` up except those of `kept` (close_range(2)). Only a child can do this: what it has from
-/// its parent it never drops.
+/// Closes every descriptor from `first` up except those of `kept` (close_range(2)). Only a child can do this: it never drops what
+/// it has from its parent (`Alone`), and must not drop what it has opened itself.
 ///
 /// # Errors
 /// Those of close_range(2).
-pub fn close_but(_alone: &Alone, first: u32, kept: impl Iterator<Item = RawFd> + Clone) -> Result<(), Errno> {
+pub fn close_but<'k>(
+    _alone: &Alone,
+    first: u32,
+    kept: impl Iterator<Item = BorrowedFd<'k>> + Clone,
+) -> Result<(), Errno> {
     let mut first = first;
     loop {
-        let next = kept.clone().map(RawFd::cast_unsigned).filter(|fd| *fd >= first).min();
+        // a borrowed descriptor is never negative
+        let next = kept.clone().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).min();
         match next {
             None => return close_range(first, u32::MAX),
             Some(fd) if fd > first => close_range(first, fd - 1)?,
@@ -58,7 +64,7 @@ pub fn close_but(_alone: &Alone, first: u32, kept: impl Iterator<Item = RawFd> +
     }
 }
 
-/// KERNEL(5.9): close_range; on an older kernel, or under a profile that does not know it, one close(2) for each number.
+/// close_range(2). KERNEL(5.9): on an older kernel, or under a profile that does not know it, one close(2) for each number.
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: the caller (`close_but`) is a child, which never drops the owners of these.
     match checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
@@ -112,8 +118,9 @@ pub fn is_handed_down(number: u32) -> bool {
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
 }
 
-/// The file of descriptor `number`, which our caller has handed to us. The number has another file from then on: whoever reads the
-/// other end sees its end when the result is closed, and programs that we start do not inherit it. None if it is not open, has close-on-exec, or is a standard stream.
+/// The file of descriptor `number`, which our caller has passed to us. From then on the number refers to another file, with
+/// close-on-exec. So the result is our only descriptor of the file, and programs that we start do not inherit it. None if the
+/// number is not open, has close-on-exec, or is a standard stream.
 pub fn take_handed_down(number: u32) -> Option<OwnedFd> {
     if number < 3 || !is_handed_down(number) {
         return None;
@@ -174,7 +181,7 @@ mod tests {
                 {
                     exit(2)
                 }
-                let kept = [copies[1].as_raw_fd(), copies[3].as_raw_fd()];
+                let kept = [copies[1].as_fd(), copies[3].as_fd()];
                 let closed = close_but(alone, 0, kept.into_iter());
                 let open = copies.each_ref().map(|copy| flag(copy).is_ok());
                 exit(if closed.is_ok() && open == [false, true, false, true] { 7 } else { 3 })

@@ -38,6 +38,7 @@ pub mod process_status;
 pub mod sched;
 pub mod sealed;
 pub mod seccomp;
+pub mod shared_memory;
 pub mod signals;
 pub mod stack;
 pub mod text;

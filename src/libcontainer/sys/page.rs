@@ -4,51 +4,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::{checked, mapped};
-
-/// Zeros, shared with every process that is forked later (mmap(2), MAP_SHARED).
-#[derive(Debug)]
-struct SharedMemory<T>(*mut T);
-
-/// What shared memory may contain: zeros are valid, and processes may write it at the same time.
-///
-/// # Safety
-///
-/// All fields are integers of `std::sync::atomic`, or arrays of them.
-unsafe trait Atomics {}
-
-// SAFETY: the content is atomics, in a mapping that lives until it is dropped.
-unsafe impl<T: Atomics> Send for SharedMemory<T> {}
-// SAFETY: as above.
-unsafe impl<T: Atomics> Sync for SharedMemory<T> {}
-
-impl<T: Atomics> SharedMemory<T> {
-    fn new() -> Result<SharedMemory<T>, Errno> {
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
-        let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>(), access, kind, -1, 0) };
-        Ok(SharedMemory(mapped(address)?.cast()))
-    }
-
-    /// Processes that this process makes from now on do not get it (MADV_DONTFORK).
-    fn hide_from_children(&self) -> Result<(), Errno> {
-        // SAFETY: our own mapping. It stays as it is in this process.
-        let done = unsafe { libc::madvise(self.0.cast(), size_of::<T>(), libc::MADV_DONTFORK) };
-        checked(done.into()).map(drop)
-    }
-
-    fn get(&self) -> &T {
-        // SAFETY: the mapping is page-aligned, zeroed, large enough, and lives as long as self (`Atomics`).
-        unsafe { &*self.0 }
-    }
-}
-
-impl<T> Drop for SharedMemory<T> {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what new() mapped, and self is gone after this.
-        unsafe { libc::munmap(self.0.cast(), size_of::<T>()) };
-    }
-}
+use super::shared_memory::{Atomics, SharedMemory};
 
 /// What init says of itself. Init writes it. The runtime reads it, also after init has ended. A process that traces init can write
 /// it, too: the runtime makes only words of it.
@@ -58,8 +14,8 @@ pub struct Page(SharedMemory<PageLayout>);
 // SAFETY: atomics.
 unsafe impl Atomics for PageLayout {}
 
-/// What the first child says. A bridge does not hand it to the init that it makes (`FirstChildPage::hide_from_children`): others may trace that init, and
-/// could name another process.
+/// What the first child says. A bridge hides it from the init that it makes (`hide_from_children`): others may trace that init,
+/// and could write the pid of another process.
 #[derive(Debug)]
 pub struct FirstChildPage(SharedMemory<FirstChildLayout>);
 
@@ -99,7 +55,7 @@ impl FirstChildPage {
         Some(self.0.get().pid.load(Ordering::Acquire)).filter(|pid| *pid > 0)
     }
 
-    /// Where the kernel notes that pid, before the process runs (CLONE_PARENT_SETTID).
+    /// Where the kernel writes that pid, before the process runs (CLONE_PARENT_SETTID).
     pub(super) fn pid_pointer(&self) -> *mut i32 {
         self.0.get().pid.as_ptr()
     }
@@ -110,32 +66,6 @@ impl FirstChildPage {
     /// Those of madvise(2).
     pub fn hide_from_children(&self) -> Result<(), Errno> {
         self.0.hide_from_children()
-    }
-}
-
-/// A word in memory that the processes do not have that this process makes.
-#[derive(Debug)]
-pub struct OwnWord(SharedMemory<AtomicI32>);
-
-// SAFETY: an atomic.
-unsafe impl Atomics for AtomicI32 {}
-
-impl OwnWord {
-    /// # Errors
-    /// Those of mmap(2) and madvise(2).
-    pub fn new() -> Result<OwnWord, Errno> {
-        let memory = SharedMemory::new()?;
-        memory.hide_from_children()?;
-        Ok(OwnWord(memory))
-    }
-
-    /// Its address.
-    pub fn address(&self) -> u64 {
-        self.0.0 as u64
-    }
-
-    pub(super) fn pointer(&self) -> *mut i32 {
-        self.0.get().as_ptr()
     }
 }
 
@@ -171,7 +101,7 @@ fn now() -> u32 {
 }
 
 impl Page {
-    /// A fresh page of zeros, shared with every process forked after this (mmap(2), MAP_SHARED).
+    /// A new page of zeros, shared with every process that is forked later (mmap(2), MAP_SHARED).
     ///
     /// # Errors
     /// Those of mmap(2).

@@ -115,12 +115,12 @@ pub fn is_ignored(signal: i32) -> bool {
     requested == 0 && usize::try_from(action[0]).is_ok_and(|handler| handler == libc::SIG_IGN)
 }
 
-/// Ends this process by `signal`, whatever its disposition was.
+/// Ends this process by `signal`, whatever its disposition was. Returns if the default action of the signal is another one.
 ///
 /// # Errors
-/// The signal does not end a process.
+/// Those of rt_sigprocmask(2), pidfd_open(2) and pidfd_send_signal(2).
 pub fn end_by(signal: i32) -> Result<(), Errno> {
-    // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`; the process ends.
+    // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), 0usize, 8usize) };
     unblock_all()?;
     let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
