@@ -68,7 +68,7 @@ const NO_CALL: [(&str, &str, &str); 16] = [
     ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("6.8", "plan/mount_entry.rs", "the order of a text"),
-    ("6.8", "sys/mount.rs", "a flag of statx(2)"),
+    ("6.8", "sys/mount_id.rs", "a flag of statx(2)"),
     ("5.15", "plan/resources/unit_properties.rs", "a property of systemd"),
     ("5.15", "plan/resources/both_versions.rs", "a file of a cgroup"),
     ("5.14", "plan/resources/both_versions.rs", "a file of a cgroup"),

@@ -49,7 +49,7 @@ fn answer(text: &str) -> ExitCode {
 }
 
 fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
-    libcontainer::sys::signals::wait_for_children();
+    libcontainer::sys::signals::reset_sigchld();
     libcontainer::wait::signals_end_hooks();
     let log = match log::Log::open(&typed.global) {
         Ok(log) => log,

@@ -53,5 +53,5 @@ pub fn protect_program() -> Result<Protection> {
 /// cache, and each comes back by a minor page fault when it is used. Without effect if the kernel refuses.
 pub fn give_back_program_pages() {
     // without it, the process only stays larger
-    let _ = crate::sys::image::give_back_pages();
+    let _ = crate::sys::own_program::give_back_pages();
 }

@@ -12,8 +12,8 @@ use crate::cgroup::never;
 use crate::config::{At, Faults, Warning};
 use crate::plan::mount_options;
 use crate::plan::namespaces::{self, bit};
-use crate::sys::clone::namespace_kind;
 use crate::sys::errno::words;
+use crate::sys::namespace::namespace_kind;
 
 /// The bundle, and what is known to be wrong with it.
 struct Seen<'a> {

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups;
 use crate::plan::resources::Write;
 use crate::sys::errno::in_words;
-use crate::sys::text;
+use crate::sys::kernel_file;
 use crate::wait::limits;
 
 /// A write that failed.
@@ -104,7 +104,7 @@ pub fn never(file: &str, value: &str) -> Option<String> {
 
 /// The values that the host has, for the message about a value that it does not have.
 fn host_has(file: &str, errno: Option<i32>) -> Option<String> {
-    let list = |file: &str| Some(text::lossy(Path::new(file)).ok()?.trim().to_owned());
+    let list = |file: &str| Some(kernel_file::read_lossy(Path::new(file)).ok()?.trim().to_owned());
     let refused = matches!(errno, Some(libc::ERANGE | libc::EINVAL | libc::EACCES));
     match file {
         "cpuset.cpus" if refused => Some(format!("this host has the CPUs {}", list("/sys/devices/system/cpu/online")?)),
@@ -190,7 +190,7 @@ pub(super) fn gone(key: &str, directory: &Path) -> Result<()> {
     if matches!(above.map(rustix::fs::statfs), Some(Ok(there)) if is_cgroup_file_system(&there)) {
         return Ok(());
     }
-    let ours = text::lossy(Path::new("/proc/self/cgroup")).context("/proc/self/cgroup")?;
+    let ours = kernel_file::read_lossy(Path::new("/proc/self/cgroup")).context("/proc/self/cgroup")?;
     if cgroups::has_hierarchy(&ours, key) {
         bail!("no cgroup file system is mounted there, so its processes cannot be seen");
     }
@@ -259,7 +259,7 @@ pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
 
 /// The contents of a short file.
 fn value(file: &Path) -> Result<String, Errno> {
-    rights::of(file, || text::value(file, &mut [0; 256]).map(str::to_owned))
+    rights::of(file, || kernel_file::read_value(file, &mut [0; 256]).map(str::to_owned))
 }
 
 pub(super) fn event(file: &Path, line: &str) -> Result<bool> {
@@ -282,7 +282,7 @@ pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
 
 /// The directory or its nearest ancestor that is frozen by its own file.
 pub(super) fn frozen_from(directory: &Path) -> Option<PathBuf> {
-    let says_one = |file: &Path| text::value(file, &mut [0; 32]).is_ok_and(|text| text.trim() == "1");
+    let says_one = |file: &Path| kernel_file::read_value(file, &mut [0; 32]).is_ok_and(|text| text.trim() == "1");
     let frozen =
         |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
     directory.ancestors().find(frozen).map(Path::to_path_buf)

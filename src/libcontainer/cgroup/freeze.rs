@@ -13,7 +13,7 @@ use super::rights;
 use super::tree::{self, Walk};
 use crate::error::{Context, Result, bail, error};
 use crate::host::cgroups::{Cgroups, memberships};
-use crate::sys::text;
+use crate::sys::kernel_file;
 
 impl Cgroup {
     /// Freezes every process, and returns after all are frozen.
@@ -99,7 +99,7 @@ impl Cgroup {
         let thaw = |here: BorrowedFd<'_>| {
             let mut frozen = false;
             let read = rights::in_directory(here, says, || {
-                text::pieces_at(here, name(says), |piece| frozen |= piece.first() == Some(&b'1'))
+                kernel_file::read_pieces_at(here, name(says), |piece| frozen |= piece.first() == Some(&b'1'))
             });
             let thawed = match read {
                 Ok(()) if frozen => {
@@ -156,7 +156,7 @@ pub fn frozen_on_version_1(pid: i32) -> Option<PathBuf> {
 
 fn frozen_in(pid: i32, hierarchy: impl Fn(&Cgroups) -> Option<(String, PathBuf)>) -> Option<PathBuf> {
     let (controller, mount) = hierarchy(&Cgroups::probe().ok()?)?;
-    let groups = text::lossy(Path::new(&format!("/proc/{pid}/cgroup"))).ok()?;
+    let groups = kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/cgroup"))).ok()?;
     let has = |controllers: &str| controllers.split(',').any(|one| one == controller);
     let (_, path) = memberships(&groups).find(|(controllers, _)| has(controllers))?;
     let inside = path.strip_prefix('/').filter(|path| !path.split('/').any(|part| part == ".."))?;

@@ -40,7 +40,7 @@ use crate::host::Environment;
 use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, WithoutCgroup, Write};
 use crate::sys::errno::in_words;
-use crate::sys::text::{self, keyed_number};
+use crate::sys::kernel_file::{self, keyed_number};
 
 use files::{Refusal, is_forbidden, must_fit, refused};
 
@@ -219,7 +219,7 @@ impl Cgroup {
     /// (cgroups(7), "no internal processes" rule). A new process then enters the cgroup of the process `pid`.
     #[must_use]
     pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
-        let groups = crate::sys::text::lossy(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
+        let groups = crate::sys::kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
         let group = memberships(&groups)
             .find_map(|(controllers, path)| path.strip_prefix('/').filter(|_| controllers.is_empty()));
         // `..` leads out of our own cgroup namespace.
@@ -358,7 +358,7 @@ impl Cgroup {
             None => (self.paths.get("")?, "memory.events"),
         };
         let file = directory.join(file);
-        keyed_number(&rights::of(&file, || text::lossy(&file)).ok()?, "oom_kill")
+        keyed_number(&rights::of(&file, || kernel_file::read_lossy(&file)).ok()?, "oom_kill")
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::Cgroup;
 use super::files::put;
 use crate::error::{Context, Result, error};
-use crate::sys::text::keyed_number;
+use crate::sys::kernel_file::keyed_number;
 use crate::wait::limits;
 
 /// Waits for events of a container's memory.

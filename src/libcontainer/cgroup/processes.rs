@@ -14,8 +14,8 @@ use super::rights;
 use super::tree::{self, Walk, WalkEnd};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::sys::errno::in_words;
+use crate::sys::kernel_file;
 use crate::sys::process_status::ProcessStatus;
-use crate::sys::text;
 
 /// The processes in directories and in those below them.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno
 /// We cannot leave, or we may be in one of them, and it cannot be read.
 pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    let groups = text::lossy(Path::new("/proc/self/cgroup")).context("read /proc/self/cgroup")?;
+    let groups = kernel_file::read_lossy(Path::new("/proc/self/cgroup")).context("read /proc/self/cgroup")?;
     let has_its_name = |directory: &&PathBuf| {
         directory.file_name().is_some_and(|name| groups.split(['/', '\n']).any(|part| OsStr::new(part) == name))
     };
@@ -128,7 +128,7 @@ const MOST_NAMES: usize = 8;
 /// Processes with their names, for a message.
 pub fn names(pids: &[i32]) -> String {
     let name = |pid: &i32| {
-        let name = text::lossy(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
+        let name = kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
         format!("{pid} ({})", name.trim_end())
     };
     let names: Vec<_> = pids.iter().take(MOST_NAMES).map(name).collect();
@@ -148,7 +148,7 @@ fn in_one(directory: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
 
 /// `Tgid` of /proc/TID/status (proc(5)); None for a thread that has ended.
 fn process_of(thread: i32) -> Option<i32> {
-    ProcessStatus::of(thread).ok()?.field("Tgid")?.parse().ok()
+    ProcessStatus::read(thread).ok()?.field("Tgid")?.parse().ok()
 }
 
 /// The name as a path.
@@ -158,7 +158,7 @@ pub(super) fn name(file: &CStr) -> &Path {
 
 fn numbers(directory: BorrowedFd<'_>, file: &CStr) -> Result<Vec<i32>, Errno> {
     let mut list = Vec::new();
-    let mut read = || text::pieces_at(directory, name(file), |piece| list.extend_from_slice(piece));
+    let mut read = || kernel_file::read_pieces_at(directory, name(file), |piece| list.extend_from_slice(piece));
     match rights::in_directory(directory, file, &mut read) {
         Err(errno) if tree::is_gone(errno) => {}
         read => read?,

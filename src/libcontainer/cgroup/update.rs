@@ -9,7 +9,7 @@ use crate::error::{Error, Result, error};
 use crate::plan::resources::unit_properties::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 use crate::sys::errno::in_words;
-use crate::sys::text::keyed_value;
+use crate::sys::kernel_file::keyed_value;
 
 /// The requested changes.
 #[derive(Clone, Copy, Debug)]

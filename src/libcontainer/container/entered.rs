@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use super::Container;
 use crate::error::{Result, bail, error};
 use crate::host::Namespace;
-use crate::sys::clone::owner_of_namespace;
 use crate::sys::errno::words;
+use crate::sys::namespace::owner_of_namespace;
 
 impl Container {
     /// Checks that `found` may be joined: `pid`'s namespace with this name in /proc/PID/ns. It belongs to the container's user

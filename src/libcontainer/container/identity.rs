@@ -39,7 +39,7 @@ fn stat(pid: i32) -> Result<Option<Life>, Errno> {
 }
 
 fn of_file(path: &Path) -> Result<Option<Life>, Errno> {
-    match ProcessStat::of(path) {
+    match ProcessStat::read(path) {
         Ok(stat) => parse(&stat).map(Some).ok_or(Errno::INVAL),
         // read(2) returns the second if the process has ended since the open.
         Err(Errno::NOENT | Errno::SRCH) => Ok(None),
@@ -79,7 +79,7 @@ pub fn is_ending(pid: i32) -> bool {
 }
 
 fn flags(path: &Path) -> Option<u64> {
-    ProcessStat::of(path).ok()?.number(9)
+    ProcessStat::read(path).ok()?.number(9)
 }
 
 fn of_process(pid: i32) -> PathBuf {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::directory::{Lock, Unread};
 use crate::error::{Context, Result, error};
-use crate::sys::mount::MountId;
+use crate::sys::mount_id::MountId;
 
 /// The mounts that were added to the container while it ran. They are in its own mount namespace.
 const ADDED: &str = "added-mounts";

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::note;
 use crate::cgroup::{Manager, UnitName};
-use crate::sys::mount::MountId;
+use crate::sys::mount_id::MountId;
 
 /// The record of a container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

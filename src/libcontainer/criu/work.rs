@@ -25,9 +25,9 @@ pub(super) fn total(roots: &[i32]) -> u64 {
 }
 
 fn times(pid: i32) -> u64 {
-    let stat = ProcessStat::of(Path::new(&format!("/proc/{pid}/stat"))).ok();
+    let stat = ProcessStat::read(Path::new(&format!("/proc/{pid}/stat"))).ok();
     let fields = FIELDS.iter().filter_map(|field| stat.as_ref()?.number(*field));
-    let status = ProcessStatus::of(pid).ok();
+    let status = ProcessStatus::read(pid).ok();
     let lines = LINES.iter().filter_map(|name| status.as_ref()?.field(name)?.trim().parse().ok());
     fields.chain(lines).fold(0, u64::wrapping_add)
 }

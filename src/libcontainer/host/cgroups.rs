@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountinfoLine};
 use crate::sys::errno::words;
-use crate::sys::text::lossy;
+use crate::sys::kernel_file::read_lossy;
 
 /// The usual mount point of cgroups.
 const TOP: &str = "/sys/fs/cgroup";
@@ -57,7 +57,7 @@ impl Cgroups {
     /// One of them cannot be read.
     pub fn probe() -> io::Result<Cgroups> {
         let failed = |path: &str, errno| io::Error::other(format!("read {path}: {}", words(errno)));
-        let read = |path: &str| lossy(Path::new(path)).map_err(|errno| failed(path, errno));
+        let read = |path: &str| read_lossy(Path::new(path)).map_err(|errno| failed(path, errno));
         Ok(Cgroups::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 

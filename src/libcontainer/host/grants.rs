@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::user_name;
-use crate::sys::text::lossy;
+use crate::sys::kernel_file::read_lossy;
 
 /// The names of our user in the first field of these files: the name, and the uid as a number.
 pub fn own_names() -> Vec<String> {
     let uid = rustix::process::getuid().as_raw();
-    let users = lossy(Path::new("/etc/passwd")).unwrap_or_default();
+    let users = read_lossy(Path::new("/etc/passwd")).unwrap_or_default();
     user_name(&users, uid).map(str::to_owned).into_iter().chain([uid.to_string()]).collect()
 }
 

@@ -133,7 +133,7 @@ fn may_mount(own: u64) -> bool {
         .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let owner = rustix::fs::openat(CWD, c"/proc/self/ns/mnt", flags, Mode::empty())
-        .and_then(|mounts| crate::sys::clone::owner_of_namespace(mounts.as_fd()))
+        .and_then(|mounts| crate::sys::namespace::owner_of_namespace(mounts.as_fd()))
         .and_then(rustix::fs::fstat);
     capable && owner.is_ok_and(|owner| owner.st_ino == own)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mountinfo;
-use crate::sys::text::lossy;
+use crate::sys::kernel_file::read_lossy;
 
 /// Whether this machine can limit caches and memory bandwidth for groups of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Resctrl {
     /// # Errors
     /// One of them cannot be read.
     pub fn probe() -> io::Result<Resctrl> {
-        let read = |path: &str| lossy(Path::new(path));
+        let read = |path: &str| read_lossy(Path::new(path));
         Ok(Resctrl::parse(&read("/proc/self/mountinfo")?, &read("/proc/filesystems")?))
     }
 

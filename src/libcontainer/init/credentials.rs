@@ -24,7 +24,7 @@ pub(super) fn become_root(others: CallersGroups) -> Outcome {
 
 /// setns(2) refuses to join the user namespace that we are in already. Rootless podman asks for that, so it is not an error.
 pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
-    match crate::sys::clone::setns(file, kinds.0) {
+    match crate::sys::namespace::setns(file, kinds.0) {
         Err(Errno::INVAL) if kinds.0 == libc::CLONE_NEWUSER as u64 => {
             let own = rustix::fs::statat(prepared.proc.own_namespaces()?, c"user", AtFlags::empty())?;
             let there = rustix::fs::fstat(file)?;
@@ -48,7 +48,7 @@ pub(super) fn limits(prepared: &Prepared<'_>) -> Outcome {
 pub(super) fn enter_time(prepared: &Prepared<'_>) -> Outcome {
     let (own, flags) = (prepared.proc.own_namespaces()?, OFlags::RDONLY | OFlags::CLOEXEC);
     let time = rustix::fs::openat(&own, c"time_for_children", flags, Mode::empty())?;
-    Ok(crate::sys::clone::setns(std::os::fd::AsFd::as_fd(&time), libc::CLONE_NEWTIME as u64)?)
+    Ok(crate::sys::namespace::setns(std::os::fd::AsFd::as_fd(&time), libc::CLONE_NEWTIME as u64)?)
 }
 
 pub(super) fn undumpable() -> Outcome {

@@ -355,7 +355,7 @@ mod tests {
             "/h".repeat(2000)
         );
         let entry_of = |uid| {
-            let mut entry = Bounded::with_room(ROOM_FOR_HOME);
+            let mut entry = Bounded::with_capacity(ROOM_FOR_HOME);
             HOME.iter().for_each(|byte| assert!(entry.push(*byte)));
             let mut search = Search::new(uid, &mut entry);
             text.bytes().for_each(|byte| search.take(byte));

@@ -51,7 +51,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Request(Request::Limits) => credentials::limits(prepared),
         What::Request(request) => protocol::ask(prepared, *request),
         What::Join(file, kinds) => credentials::join(prepared, prepared.fd(*file)?, *kinds),
-        What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),
+        What::Unshare(kinds) => Ok(crate::sys::namespace::unshare(kinds.0)?),
         What::EnterTime => credentials::enter_time(prepared),
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
         What::BecomeRoot(groups) => credentials::become_root(*groups),

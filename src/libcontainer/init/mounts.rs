@@ -16,7 +16,8 @@ use super::resolve::{
 use super::root::{SYSFS_MAGIC, change};
 use super::{copy, pids, protocol};
 use crate::plan::step::{Content, DeviceNode, Missing, MountChange, NewMount, Other, Remount, Setting, Slot, Target};
-use crate::sys::mount::{Attributes, MountId, Reach, location_of, mount_id, set_attributes};
+use crate::sys::mount::{Attributes, Reach, set_attributes};
+use crate::sys::mount_id::{MountId, location_of, mount_id};
 use crate::wire::{About, Request, Words};
 
 pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {

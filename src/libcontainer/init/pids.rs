@@ -165,12 +165,12 @@ fn enter(
     leave_all_mounts()?;
     sys::fds::close_but(alone, 0, [pids, talk].into_iter())?;
     give_up_all_but_admin()?;
-    sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
+    sys::namespace::setns(pids, libc::CLONE_NEWPID as u64)?;
     // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
     // fsopen(2) takes it in the user namespace of the mount namespace. Any other failure may be the container's work, which has
     // used up the namespaces of this uid: then no process is made with the capability
     if users == UserNamespaces::Made {
-        sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64)
+        sys::namespace::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64)
             .map_err(|errno| Trouble::saying(errno, "unshare user, to open it in the joined pid namespace"))?;
     }
     // ORDER: after the changes of ids and capabilities, which set the dumpable attribute to fs.suid_dumpable
@@ -187,7 +187,7 @@ fn enter(
 /// setns(2), a process with CAP_SYS_ADMIN gets to the root of the mount namespace.
 fn leave_all_mounts() -> Outcome {
     let empty = sys::mount::empty_tmpfs(None)?;
-    sys::clone::unshare(libc::CLONE_NEWNS as u64)?;
+    sys::namespace::unshare(libc::CLONE_NEWNS as u64)?;
     sys::mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC)?;
     rustix::mount::move_mount(&empty, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     match root::pivot(empty.as_fd()) {

@@ -12,7 +12,8 @@ use crate::plan::step::{Rlimit, Slot, Step, What};
 use crate::sys::bounded::Bounded;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
-use crate::sys::mount::{Location, Reach, location_of};
+use crate::sys::mount::Reach;
+use crate::sys::mount_id::{Location, location_of};
 use crate::sys::page::{FirstChildPage, Page};
 use crate::sys::seccomp::Program;
 use crate::wire::{About, Words};
@@ -109,8 +110,8 @@ impl Left {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
         let home = steps.iter().flat_map(|list| list.iter()).any(|step| matches!(step.what, What::Home(_)));
-        let home = Bounded::with_room(if home { ROOM_FOR_HOME } else { 0 });
-        Left { new: RefCell::new(Bounded::with_room(count)), home: RefCell::new(home), ..Left::default() }
+        let home = Bounded::with_capacity(if home { ROOM_FOR_HOME } else { 0 });
+        Left { new: RefCell::new(Bounded::with_capacity(count)), home: RefCell::new(home), ..Left::default() }
     }
 
     /// Remembers a new file system by the id of its mount.

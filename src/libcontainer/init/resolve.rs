@@ -12,7 +12,8 @@ use super::prepared::{Late, LateIds, Outcome, Prepared, Trouble};
 use super::protocol;
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::MAX_LINKS;
-use crate::sys::mount::{Reach, mount_id};
+use crate::sys::mount::Reach;
+use crate::sys::mount_id::mount_id;
 use crate::wire::About;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);

@@ -10,7 +10,8 @@ use rustix::mount::MoveMountFlags;
 use super::prepared::Outcome;
 use super::resolve::begins_a_mount;
 use crate::plan::step::MountChange;
-use crate::sys::mount::{Attributes, Reach, detach, empty_tmpfs, mount_id, set_attributes, set_propagation};
+use crate::sys::mount::{Attributes, Reach, detach, empty_tmpfs, set_attributes, set_propagation};
+use crate::sys::mount_id::mount_id;
 
 /// The file system type of sysfs (statfs(2)).
 pub(super) const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;

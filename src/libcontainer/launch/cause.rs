@@ -43,7 +43,7 @@ impl Waiting {
     /// may not read them: an ordinary user cannot read the files in /proc of an undumpable init.
     pub(super) fn of(pid: i32, cwd: &Path) -> Option<Waiting> {
         let root = ContainerRoot::of(pid).ok()?;
-        let status = ProcessStatus::of(pid).ok()?;
+        let status = ProcessStatus::read(pid).ok()?;
         // The fourth id is the one for file access (proc_pid_status(5)).
         let id = |name: &str| status.field(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
         let others = status.field("Groups")?.split_whitespace().filter_map(|gid| gid.parse().ok());

@@ -265,7 +265,7 @@ fn freezer(container: &Container) -> Option<(String, String)> {
 /// Whether a signal has stopped a process of the container. In a frozen container this is not seen.
 fn has_stopped(container: &Container) -> bool {
     let is_stopped = |pid: &i32| {
-        let stat = ProcessStat::of(Path::new(&format!("/proc/{pid}/stat")));
+        let stat = ProcessStat::read(Path::new(&format!("/proc/{pid}/stat")));
         stat.is_ok_and(|stat| stat.field(3) == Some("T"))
     };
     container.cgroup().all_processes().is_ok_and(|pids| pids.iter().any(is_stopped))

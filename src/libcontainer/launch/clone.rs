@@ -64,7 +64,7 @@ impl Opened {
         let ours_alone = matches!(by, By::Us);
         let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
         if ours_alone && let Err(errno) = close_to_others(plan.clone_args.dumpable) {
-            signals::block_again(blocked);
+            signals::restore_mask(blocked);
             bail!("prctl PR_SET_DUMPABLE 0: {}", words(errno));
         }
         let mut ours = Some(ours);
@@ -78,7 +78,7 @@ impl Opened {
             let prepared = self.prepared(plan, alone, theirs.as_fd(), steps, &left);
             init::run(&Prepared { nofile, ..prepared })
         });
-        signals::block_again(blocked);
+        signals::restore_mask(blocked);
         if ours_alone {
             open_again();
         }
@@ -128,7 +128,7 @@ impl Opened {
             By::Us => return,
             By::Caller => close_to_others(plan.clone_args.dumpable),
             By::Child(image, file) => close_to_others(plan.clone_args.dumpable)
-                .and_then(|()| image.take_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
+                .and_then(|()| image.map_again_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
         };
         if let Err(errno) = done {
             self.give_up(NOT_PROTECTED, errno, talk)

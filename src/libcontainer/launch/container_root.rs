@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::error::{Context, Result, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::words;
-use crate::sys::mount::statx;
+use crate::sys::mount_id::statx;
 
 /// File systems of the kernel, which never ask a process. An overlay is not one of them: its layers may be FUSE.
 const OF_THE_KERNEL: [&str; 19] = [

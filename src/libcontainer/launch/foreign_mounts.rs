@@ -15,7 +15,7 @@ use crate::criu::ExternalMount;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::words;
-use crate::sys::mount::statx;
+use crate::sys::mount_id::statx;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.

@@ -14,7 +14,8 @@ use crate::container::{HostMount, Lock, MountsBelow};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::words;
-use crate::sys::mount::{MountId, detach};
+use crate::sys::mount::detach;
+use crate::sys::mount_id::MountId;
 
 /// Finds the mounts that came with the container's own ones (`rbind`), and adds them to its file. This runs once: later
 /// mounts belong to others.

@@ -12,8 +12,8 @@ use super::record::descriptors;
 use crate::container::Container;
 use crate::error::{Context, Result};
 use crate::host::{Namespace, mountinfo};
-use crate::sys::mount::statx;
-use crate::sys::text::keyed_number;
+use crate::sys::kernel_file::keyed_number;
+use crate::sys::mount_id::statx;
 
 /// The major number of /dev/null, /dev/zero and the like.
 const MEMORY_DEVICES: u32 = 1;

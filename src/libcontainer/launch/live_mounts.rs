@@ -24,7 +24,8 @@ use crate::plan::step::Setting;
 use crate::plan::{LiveMount, LiveTree};
 use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
-use crate::sys::mount::{Attributes, MountId, Reach, detach, set_attributes};
+use crate::sys::mount::{Attributes, Reach, detach, set_attributes};
+use crate::sys::mount_id::MountId;
 
 /// A mount that is complete, and not attached yet.
 #[derive(Debug)]
@@ -175,7 +176,7 @@ fn attach_one(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64
     let target = found.file;
     // ORDER: after the target is open: its path may change, but the descriptor stays in this mount.
     let here = root.mountinfo().with_context(|| format!("{at}: read mountinfo"))?;
-    let id = crate::sys::mount::mount_id(target.as_fd(), c"").map_err(said)?;
+    let id = crate::sys::mount_id::mount_id(target.as_fd(), c"").map_err(said)?;
     if mountinfo::peer_group_of(&here, id).is_some_and(|group| of_host.is_none_or(|all| all.contains(&group))) {
         bail!("{at}: /{name}: the host shares the mount there: the new mount would appear on the host");
     }

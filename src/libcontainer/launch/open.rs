@@ -225,9 +225,9 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     };
     let users = Namespace::of_file(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
     // We may not read its owner. Then the kernel refuses to join the pid namespace, too.
-    let Ok(mut owner) = crate::sys::clone::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
+    let Ok(mut owner) = crate::sys::namespace::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
     while Namespace::of_file(&owner) != Ok(users) {
-        match crate::sys::clone::parent_of_namespace(owner.as_fd()) {
+        match crate::sys::namespace::parent_of_namespace(owner.as_fd()) {
             Ok(above) => owner = above,
             Err(_) => return foreign(at),
         }
@@ -295,7 +295,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
         Opening::Namespace(path, kind) => {
             let file = simple(path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            match crate::sys::clone::namespace_kind(file.as_fd()) {
+            match crate::sys::namespace::namespace_kind(file.as_fd()) {
                 Ok(there) if there == *kind => {
                     host_namespaces::must_not_get_a_root(&file, *kind, path, at)?;
                     Ok(file)

@@ -441,7 +441,7 @@ fn has_own_time(pid: i32) -> bool {
 /// The cgroup of CRIU in each hierarchy: it is the container's.
 fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
-    let text = crate::sys::text::lossy(Path::new(&path)).with_context(|| format!("read {path}"))?;
+    let text = crate::sys::kernel_file::read_lossy(Path::new(&path)).with_context(|| format!("read {path}"))?;
     let root = |(ctrl, path): (&str, &str)| CgroupRoot { ctrl: Some(ctrl.to_owned()), path: path.to_owned() };
     Ok(memberships(&text).map(root).collect())
 }

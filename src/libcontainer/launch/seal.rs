@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use crate::error::{Result, bail, error};
 use crate::sys::errno::words;
 use crate::sys::exec::{Strings, execveat};
-use crate::sys::image::{self, Image, OwnFile};
+use crate::sys::own_program::{self, OwnFile, OwnProgram};
 
 /// Proof that our program is protected. Every launch needs it.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) enum By {
     /// This process, for itself and its children.
     Us,
     /// The child, before everything else: it maps our program again from this file, and closes it.
-    Child(Box<Image>, Option<OwnFile>),
+    Child(Box<OwnProgram>, Option<OwnFile>),
     /// The caller.
     Caller,
 }
@@ -44,7 +44,7 @@ impl Protected {
     /// Our program's file cannot be opened, mounted or copied.
     pub fn in_child() -> Result<Protected> {
         let failed = |errno| error!("protect our own binary: {}", words(errno));
-        let image = Image::of_now().map_err(failed)?;
+        let image = OwnProgram::of_now().map_err(failed)?;
         let (file, mount) = match OwnFile::by_read_only_mount() {
             Ok((file, mount)) => (file, Some(mount)),
             // Without CAP_SYS_ADMIN, or on an old kernel: a copy in memory.
@@ -72,12 +72,12 @@ impl Protected {
 /// Both ways fail.
 pub fn protect() -> Result<Protected> {
     let mapped = OwnFile::by_read_only_mount().and_then(|(file, mount)| {
-        image::take_from(&file)?;
+        own_program::map_again_from(&file)?;
         Ok(mount)
     });
     match mapped {
         Ok(mount) => Ok(Protected { mount: Some(mount), by: By::Us }),
-        Err(_) if image::is_sealed() => Ok(Protected { mount: None, by: By::Us }),
+        Err(_) if own_program::is_sealed() => Ok(Protected { mount: None, by: By::Us }),
         // Without CAP_SYS_ADMIN, with several threads, or on an old kernel.
         Err(_) => {
             let copy = OwnFile::sealed_copy();

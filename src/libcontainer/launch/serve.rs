@@ -319,7 +319,7 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
 /// namespaces has no such line.
 fn pid_inside(pid: i32) -> Result<i32> {
     let failed = || format!("read /proc/{pid}/status");
-    let status = ProcessStatus::of(pid).with_context(failed)?;
+    let status = ProcessStatus::read(pid).with_context(failed)?;
     let inside = status.field("NSpid").and_then(|pids| pids.split_whitespace().last());
     inside.map_or(Ok(pid), |inside| inside.parse().map_err(|why| error!("{}: NSpid: {why}", failed())))
 }

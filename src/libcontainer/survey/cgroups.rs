@@ -10,7 +10,7 @@ use crate::host::cgroups::Layout;
 use crate::host::{Cgroups, Environment, Host};
 use crate::plan::resources::unit::Manager;
 use crate::plan::resources::{placement, unit_placement};
-use crate::sys::text::lossy;
+use crate::sys::kernel_file::read_lossy;
 
 /// A controller of version 2, the one of version 1, and what it limits.
 const CONTROLLERS: [(&str, &str, &str); 7] = [
@@ -116,7 +116,7 @@ fn enabled_or_can_be(directory: &Path) -> Vec<String> {
     let may_enable = |level: &Path| {
         let control = rustix::fs::access(level.join("cgroup.subtree_control"), Access::WRITE_OK).is_ok();
         let is_root = !level.join("cgroup.type").exists();
-        control && (is_root || lossy(&level.join("cgroup.procs")).is_ok_and(|pids| pids.trim().is_empty()))
+        control && (is_root || read_lossy(&level.join("cgroup.procs")).is_ok_and(|pids| pids.trim().is_empty()))
     };
     if !may_enable(directory) {
         return listed(directory, "cgroup.subtree_control");
@@ -132,7 +132,7 @@ fn enabled_or_can_be(directory: &Path) -> Vec<String> {
 }
 
 fn listed(directory: &Path, file: &str) -> Vec<String> {
-    let text = lossy(&directory.join(file)).unwrap_or_default();
+    let text = read_lossy(&directory.join(file)).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -151,7 +151,7 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
         return Finding::new(Area::Cgroups, title, Fitness::Good, "");
     }
     let finding = Finding::new(Area::Cgroups, title, Fitness::Without, format!("{limits}: refused"));
-    let known = lossy(Path::new("/proc/cgroups")).unwrap_or_default();
+    let known = read_lossy(Path::new("/proc/cgroups")).unwrap_or_default();
     let row = known.lines().find(|line| line.split_whitespace().next() == Some(v1));
     finding.advice(match row.map(|row| row.trim_end().ends_with('0')) {
         Some(true) => format!("boot with cgroup_enable={v1}"),

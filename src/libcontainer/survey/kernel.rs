@@ -13,7 +13,8 @@ use super::finding::{Area, Finding, Fitness};
 use super::tried::in_child;
 use crate::host::cgroups::Layout;
 use crate::host::{Host, MayMount};
-use crate::sys::clone::{clone, exit, setns, unshare};
+use crate::sys::clone::{clone, exit};
+use crate::sys::namespace::{setns, unshare};
 use crate::sys::probe::{Call, has};
 use crate::sys::seccomp::takes_flag;
 

@@ -7,9 +7,9 @@ use rustix::io::Errno;
 use super::finding::{Area, Finding, Fitness};
 use super::tried::in_child;
 use crate::host::{Host, MayMount, Me};
-use crate::sys::clone::unshare;
 use crate::sys::errno::words;
-use crate::sys::text::lossy;
+use crate::sys::kernel_file::read_lossy;
+use crate::sys::namespace::unshare;
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;
 /// The word of config.json, the flag, what happens without the kind, and the limit below /proc/sys/user.
@@ -73,7 +73,7 @@ fn of_users(made: Result<(), Errno>, maker: Maker) -> Finding {
 }
 
 fn sysctl(name: &str) -> Option<String> {
-    lossy(&Path::new("/proc/sys").join(name)).ok().map(|text| text.trim().to_owned())
+    read_lossy(&Path::new("/proc/sys").join(name)).ok().map(|text| text.trim().to_owned())
 }
 
 fn advice(errno: Errno, limit: &str) -> String {

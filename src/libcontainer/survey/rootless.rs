@@ -8,7 +8,7 @@ use super::finding::{Area, Finding, Fitness};
 use super::tried::said;
 use crate::host::grants::{grants, own_names};
 use crate::host::{Environment, Host};
-use crate::sys::text::lossy;
+use crate::sys::kernel_file::read_lossy;
 
 /// As many ids as an image usually needs.
 const ENOUGH: u32 = 65536;
@@ -46,7 +46,7 @@ fn mapper(name: &str, environment: &Environment) -> Finding {
 }
 
 fn granted(file: &str) -> Finding {
-    of_grants(file, &lossy(Path::new(file)).unwrap_or_default(), &own_names())
+    of_grants(file, &read_lossy(Path::new(file)).unwrap_or_default(), &own_names())
 }
 
 fn of_grants(file: &str, text: &str, names: &[String]) -> Finding {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::finding::{Area, Finding, Fitness};
 use crate::host::{Environment, Host, Lsm};
+use crate::sys::kernel_file::read_lossy;
 use crate::sys::landlock::abi;
 use crate::sys::seccomp::takes_flag;
-use crate::sys::text::lossy;
 
 pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
     vec![seccomp(), apparmor(host.lsm), selinux(host.lsm), landlock(), criu(environment)]
@@ -39,7 +39,7 @@ fn selinux(lsm: Lsm) -> Finding {
         return finding(Fitness::Without, "not active: selinuxLabel and mountLabel cannot be applied")
             .advice("boot with selinux=1 security=selinux, where the distribution uses SELinux");
     }
-    match lossy(Path::new("/sys/fs/selinux/enforce")).unwrap_or_default().trim() {
+    match read_lossy(Path::new("/sys/fs/selinux/enforce")).unwrap_or_default().trim() {
         "1" => finding(Fitness::Good, "enforcing"),
         _ => finding(Fitness::Without, "permissive: it denies nothing").advice("setenforce 1"),
     }

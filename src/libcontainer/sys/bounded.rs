@@ -8,7 +8,7 @@ pub struct Bounded<T>(Vec<T>);
 
 impl<T> Bounded<T> {
     /// Allocates room for `most` elements.
-    pub fn with_room(most: usize) -> Bounded<T> {
+    pub fn with_capacity(most: usize) -> Bounded<T> {
         Bounded(Vec::with_capacity(most))
     }
 
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out() {
-        let mut room = Bounded::with_room(2);
+        let mut room = Bounded::with_capacity(2);
         let most = room.0.capacity();
         assert!((0..most).all(|n| room.push(n)));
         assert!(!room.push(most));

@@ -39,7 +39,7 @@ impl CommandLine {
         if 0 < begin && begin <= end {
             return Ok(CommandLine { begin, end });
         }
-        let stat = ProcessStat::of(Path::new("/proc/self/stat"))?;
+        let stat = ProcessStat::read(Path::new("/proc/self/stat"))?;
         let address = |n: usize| stat.number(n).and_then(|address| usize::try_from(address).ok());
         match (address(48), address(49), address(50), address(51)) {
             (Some(begin), Some(args_end), Some(env), Some(end))

@@ -25,11 +25,14 @@ pub mod fds;
 pub mod handed;
 pub mod heap;
 pub mod host_proc;
-pub mod image;
+pub mod kernel_file;
 pub mod keyring;
 pub mod landlock;
 pub mod mount;
+pub mod mount_id;
+pub mod namespace;
 pub mod net;
+pub mod own_program;
 pub mod page;
 pub mod plain;
 pub mod probe;
@@ -41,7 +44,6 @@ pub mod seccomp;
 pub mod shared_memory;
 pub mod signals;
 pub mod stack;
-pub mod text;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

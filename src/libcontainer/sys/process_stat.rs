@@ -13,11 +13,11 @@ pub struct ProcessStat {
 }
 
 impl ProcessStat {
-    /// That of a process, by the path of its file.
+    /// Reads the file at `path`.
     ///
     /// # Errors
     /// Those of open(2) and read(2); `INVAL` for another file.
-    pub fn of(path: &Path) -> Result<ProcessStat, Errno> {
+    pub fn read(path: &Path) -> Result<ProcessStat, Errno> {
         let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut text = [0; 1024];
         let length = rustix::io::read(&file, &mut text)?;
@@ -45,11 +45,11 @@ mod tests {
     fn a_name_may_be_any_bytes() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"7 (a) \xff\nb) R 1 2 3\n").unwrap();
-        let stat = ProcessStat::of(file.path()).unwrap();
+        let stat = ProcessStat::read(file.path()).unwrap();
         assert_eq!((stat.field(3), stat.number(6), stat.number(7)), (Some("R"), Some(3), None));
         assert_eq!((stat.field(2), stat.number(3)), (None, None));
         std::fs::write(file.path(), "nothing").unwrap();
-        assert_eq!(ProcessStat::of(file.path()).unwrap_err(), Errno::INVAL);
-        assert!(ProcessStat::of(Path::new("/proc/self/stat")).unwrap().number(22).is_some());
+        assert_eq!(ProcessStat::read(file.path()).unwrap_err(), Errno::INVAL);
+        assert!(ProcessStat::read(Path::new("/proc/self/stat")).unwrap().number(22).is_some());
     }
 }

@@ -12,14 +12,14 @@ impl ProcessStatus {
     ///
     /// # Errors
     /// Those of open(2) and read(2).
-    pub fn of(pid: i32) -> io::Result<ProcessStatus> {
+    pub fn read(pid: i32) -> io::Result<ProcessStatus> {
         // Its first line is a name, which a process may choose from all bytes.
-        Ok(ProcessStatus(super::text::lossy(Path::new(&format!("/proc/{pid}/status")))?))
+        Ok(ProcessStatus(super::kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/status")))?))
     }
 
     /// The value of the line `name`.
     pub fn field(&self, name: &str) -> Option<&str> {
-        super::text::keyed_value(&self.0, name)
+        super::kernel_file::keyed_value(&self.0, name)
     }
 }
 
@@ -30,6 +30,6 @@ mod tests {
     #[test]
     fn our_own_fields_are_found() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(ProcessStatus::of(own).unwrap().field("Tgid"), Some(own.to_string().as_str()));
+        assert_eq!(ProcessStatus::read(own).unwrap().field("Tgid"), Some(own.to_string().as_str()));
     }
 }

@@ -1,13 +1,13 @@
-//! rt_sigaction(2) and rt_sigprocmask(2): a payload starts with every signal at its default and none blocked.
+//! rt_sigaction(2), rt_sigprocmask(2), pidfd_send_signal(2): dispositions, masks, and signals to other processes.
 
 use rustix::io::Errno;
 
 use super::checked;
 
-/// The kernel's own struct sigaction: handler, flags, restorer, mask. All zeros is SIG_DFL.
+/// The kernel's own struct sigaction: handler, flags, restorer, mask. Zeros mean SIG_DFL.
 const DEFAULT: [u64; 4] = [0; 4];
 
-/// Sets every signal's disposition to default and unblocks all. KILL and STOP cannot be changed and need not be.
+/// Sets the disposition of every signal to its default, and unblocks all. Those of KILL and STOP never change.
 ///
 /// # Errors
 /// Those of rt_sigaction(2) and rt_sigprocmask(2).
@@ -46,7 +46,7 @@ pub fn exit_on_end_signals() -> Result<(), Errno> {
 
 /// Sets SIGCHLD to its default. If it stayed ignored, as a caller may leave it, the kernel would not keep the exit status of a
 /// child (wait(2), NOTES).
-pub fn wait_for_children() {
+pub fn reset_sigchld() {
     // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`; no handler of ours is replaced.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, libc::SIGCHLD, DEFAULT.as_ptr(), 0usize, 8usize) };
 }
@@ -66,7 +66,7 @@ pub fn block_all() -> Result<u64, Errno> {
 }
 
 /// Restores the mask that `block_all` returned.
-pub fn block_again(before: u64) {
+pub fn restore_mask(before: u64) {
     // SAFETY: as above; a mask that the kernel gave is one that it takes.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0usize, 8usize) };
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::numbers::{BlkioEntry, Pids, Pressure, Psi};
 use crate::host::cpu_list;
-use crate::sys::text;
+use crate::sys::kernel_file;
 
 /// Reads a file of the container's cgroup by its name.
 pub(super) type ReadFile<'r> = &'r dyn Fn(&str) -> Option<String>;
@@ -29,7 +29,7 @@ pub(super) fn value(text: &str) -> u64 {
 
 /// The numbers of `NAME VALUE` lines.
 pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
-    text::keyed(text).filter_map(|(name, number)| Some((name.to_owned(), number.parse().ok()?))).collect()
+    kernel_file::keyed(text).filter_map(|(name, number)| Some((name.to_owned(), number.parse().ok()?))).collect()
 }
 
 /// Numbers between spaces.
@@ -63,7 +63,7 @@ pub(super) fn devices(text: &str) -> Vec<BlkioEntry> {
 pub(super) fn pressure(read: ReadFile<'_>, file: &str) -> Option<Psi> {
     let text = read(file)?;
     let line = |kind: &str| {
-        let line = text::keyed_value(&text, kind)?;
+        let line = kernel_file::keyed_value(&text, kind)?;
         let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         let average = |name: &str| field(name).and_then(|number| number.parse().ok()).unwrap_or(0.0);
         Some(Pressure {

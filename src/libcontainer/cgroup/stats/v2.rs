@@ -2,7 +2,7 @@
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
 use super::text::{ReadFile, keyed, number, pids, pressure};
-use crate::sys::text;
+use crate::sys::kernel_file;
 
 pub(super) fn stats(read: ReadFile<'_>, page_sizes: &[String]) -> Numbers {
     Numbers {
@@ -68,7 +68,7 @@ fn memory(read: ReadFile<'_>) -> Memory {
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` becomes an entry for each.
 fn blkio(read: ReadFile<'_>) -> Blkio {
     let mut blkio = Blkio { psi: pressure(read, "io.pressure"), ..Blkio::default() };
-    for (device, counts) in text::keyed(&read("io.stat").unwrap_or_default()) {
+    for (device, counts) in kernel_file::keyed(&read("io.stat").unwrap_or_default()) {
         let Some((major, minor)) = device.split_once(':') else { continue };
         let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else { continue };
         for (key, value) in counts.split_whitespace().filter_map(|count| count.split_once('=')) {

@@ -80,14 +80,14 @@ pub fn is_sealed() -> bool {
 /// `BUSY` in a program of several threads (one could write while its data moves), `PERM` without CAP_SYS_ADMIN or
 /// CAP_CHECKPOINT_RESTORE over our user namespace, `INVAL` on a kernel without checkpoint/restore, and those of mmap(2)
 /// and mremap(2).
-pub fn take_from(file: &OwnFile) -> Result<(), Errno> {
-    let image = Image::of_now()?;
-    if image.threads != 1 {
+pub fn map_again_from(file: &OwnFile) -> Result<(), Errno> {
+    let own = OwnProgram::of_now()?;
+    if own.threads != 1 {
         return Err(Errno::BUSY);
     }
-    let [begin, .., end] = image.map.strings;
+    let [begin, .., end] = own.map.strings;
     super::command_line::remember(address(begin), address(end));
-    image.take(file)
+    own.map_again(file)
 }
 
 /// Gives back the pages of the program's file that nobody writes: its code and its constants. The page cache keeps them, and each
@@ -106,31 +106,31 @@ pub fn give_back_pages() -> Result<(), Errno> {
 
 /// The place of our program in memory: all that a child needs to do the same with system calls alone.
 #[derive(Debug)]
-pub struct Image {
+pub struct OwnProgram {
     map: PrctlMmMap,
     pieces: Pieces,
     threads: u64,
 }
 
-impl Image {
+impl OwnProgram {
     /// As it is now. Only the end of the heap changes later.
     ///
     /// # Errors
     /// Those of reading /proc/self/stat; `INVAL` when it does not say.
-    pub fn of_now() -> Result<Image, Errno> {
+    pub fn of_now() -> Result<OwnProgram, Errno> {
         let (map, threads) = PrctlMmMap::of_now()?;
-        Ok(Image { map, pieces: pieces()?, threads })
+        Ok(OwnProgram { map, pieces: pieces()?, threads })
     }
 
-    /// `take_from` in a child, which has one thread and its own memory, even if its parent has several threads.
+    /// `map_again_from` in a child, which has one thread and its own memory, even if its parent has several threads.
     ///
     /// # Errors
-    /// Those of `take_from`.
-    pub fn take_in_child(&self, _alone: &Alone, file: &OwnFile) -> Result<(), Errno> {
-        self.take(file)
+    /// Those of `map_again_from`.
+    pub fn map_again_in_child(&self, _alone: &Alone, file: &OwnFile) -> Result<(), Errno> {
+        self.map_again(file)
     }
 
-    fn take(&self, file: &OwnFile) -> Result<(), Errno> {
+    fn map_again(&self, file: &OwnFile) -> Result<(), Errno> {
         let file = file.as_fd();
         self.must_be_from(file)?;
         for piece in self.pieces.iter().take_while(|piece| piece.length > 0) {
@@ -147,9 +147,7 @@ impl Image {
             unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<PrctlMmMap>(), 0) };
         if done == 0 { Ok(()) } else { Err(last()) }
     }
-}
 
-impl Image {
     /// /proc/self/exe is another file where the program was started by `ld.so ./program`. The first bytes tell: the header of an
     /// ELF file says where its parts are, and the build id follows soon.
     fn must_be_from(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -184,7 +182,7 @@ struct PrctlMmMap {
 impl PrctlMmMap {
     /// The values of now (proc_pid_stat(5)), without the file and the end of the heap; and the number of threads.
     fn of_now() -> Result<(PrctlMmMap, u64), Errno> {
-        let stat = ProcessStat::of(Path::new("/proc/self/stat"))?;
+        let stat = ProcessStat::read(Path::new("/proc/self/stat"))?;
         let field = |n: usize| stat.number(n);
         let fields = |first: usize| field(first).zip(field(first + 1)).map(|(a, b)| [a, b]).ok_or(Errno::INVAL);
         let ([args, args_end], [env, env_end]) = (fields(48)?, fields(50)?);
@@ -240,7 +238,7 @@ unsafe extern "C" fn first_program(about: *mut libc::dl_phdr_info, _size: usize,
     let (about, found) = unsafe { (&*about, &mut *found.cast::<Result<Pieces, Errno>>()) };
     // SAFETY: the headers are a part of the program, mapped as long as it runs.
     let headers = unsafe { std::slice::from_raw_parts(about.dlpi_phdr, about.dlpi_phnum.into()) };
-    *found = read(headers, address(about.dlpi_addr));
+    *found = pieces_of(headers, address(about.dlpi_addr));
     1
 }
 
@@ -249,7 +247,7 @@ fn address(number: u64) -> usize {
     number as usize
 }
 
-fn read(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno> {
+fn pieces_of(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno> {
     let page = page_size();
     let mut pieces = Pieces::default();
     let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_filesz > 0);
@@ -356,7 +354,7 @@ mod tests {
             header(libc::PT_LOAD, libc::PF_R | libc::PF_W, 0, 0x30_0000, 0, 0x1000),
             header(libc::PT_GNU_RELRO, libc::PF_R, 0x2ec0, 0x20_4ec0, 0x240, 0x240),
         ];
-        let pieces = read(&headers, 0x1000_0000).unwrap();
+        let pieces = pieces_of(&headers, 0x1000_0000).unwrap();
         let piece = |n: usize| (pieces[n].at, pieces[n].length, pieces[n].offset, pieces[n].protection);
         assert_eq!(piece(0), (0x1020_0000, 0x2000, 0, libc::PROT_READ));
         assert_eq!(piece(1), (0x1020_2000, 0x2000, 0x1000, libc::PROT_READ | libc::PROT_EXEC));
@@ -368,11 +366,11 @@ mod tests {
 
     #[test]
     fn a_program_is_not_mapped_from_another_file() {
-        let image = Image::of_now().unwrap();
-        assert_eq!(image.must_be_from(open_own().unwrap().as_fd()), Ok(()));
+        let own = OwnProgram::of_now().unwrap();
+        assert_eq!(own.must_be_from(open_own().unwrap().as_fd()), Ok(()));
         let file = |path: &str| std::fs::File::open(path).unwrap();
         for other in ["/bin/sh", "/dev/null"] {
-            assert_eq!(image.must_be_from(file(other).as_fd()), Err(Errno::NOEXEC), "{other}");
+            assert_eq!(own.must_be_from(file(other).as_fd()), Err(Errno::NOEXEC), "{other}");
         }
     }
 
@@ -384,7 +382,7 @@ mod tests {
         std::thread::scope(|scope| {
             let (done, wait) = std::sync::mpsc::channel::<()>();
             scope.spawn(move || wait.recv());
-            assert_eq!(take_from(&file), Err(Errno::BUSY));
+            assert_eq!(map_again_from(&file), Err(Errno::BUSY));
             drop(done);
         });
         let program = |maps: &str| maps.lines().take(3).map(str::to_owned).collect::<Vec<_>>();

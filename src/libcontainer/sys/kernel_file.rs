@@ -1,5 +1,5 @@
-//! open(2), read(2): short files of the kernel, in three system calls and without the heap. The standard library makes a dozen
-//! calls for a file of unknown size.
+//! The text files of the kernel (proc(5), sysfs(5), cgroups(7)). They are read in few system calls: the standard library makes a
+//! dozen for a file of unknown size.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
+pub fn read_value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let length = rustix::io::read(&file, &mut *buffer)?;
     let bytes = buffer.get(..length).unwrap_or_default();
@@ -26,28 +26,28 @@ pub fn value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn pieces(path: &Path, take: impl FnMut(&[u8])) -> Result<(), Errno> {
-    pieces_at(CWD, path, take)
+pub fn read_pieces(path: &Path, take: impl FnMut(&[u8])) -> Result<(), Errno> {
+    read_pieces_at(CWD, path, take)
 }
 
 /// A longer file as a text. Bytes that are not UTF-8 become U+FFFD: containers choose names that stand in files of /proc.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn lossy(path: &Path) -> Result<String, Errno> {
+pub fn read_lossy(path: &Path) -> Result<String, Errno> {
     let mut bytes = Vec::with_capacity(4096);
-    pieces(path, |piece| bytes.extend_from_slice(piece))?;
+    read_pieces(path, |piece| bytes.extend_from_slice(piece))?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })
 }
 
-/// As `pieces`, for a path below `directory`.
+/// As `read_pieces`, for a path below `directory`.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn pieces_at(directory: BorrowedFd<'_>, path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
+pub fn read_pieces_at(directory: BorrowedFd<'_>, path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
     let file = rustix::fs::openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut buffer = [0u8; 4096];
     loop {
@@ -99,15 +99,15 @@ mod tests {
     fn a_value_and_a_long_text_are_read_whole() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "THAWED\n").unwrap();
-        assert_eq!(value(file.path(), &mut [0; 16]), Ok("THAWED\n"));
-        assert_eq!(value(file.path(), &mut [0; 4]), Ok("THAW"));
+        assert_eq!(read_value(file.path(), &mut [0; 16]), Ok("THAWED\n"));
+        assert_eq!(read_value(file.path(), &mut [0; 4]), Ok("THAW"));
         std::fs::write(file.path(), b"ab\xff").unwrap();
-        assert_eq!(value(file.path(), &mut [0; 16]), Ok("ab"));
+        assert_eq!(read_value(file.path(), &mut [0; 16]), Ok("ab"));
         let long = "x".repeat(10_000);
         std::fs::write(file.path(), &long).unwrap();
         let mut got = Vec::new();
-        pieces(file.path(), |piece| got.extend_from_slice(piece)).unwrap();
+        read_pieces(file.path(), |piece| got.extend_from_slice(piece)).unwrap();
         assert_eq!(got, long.as_bytes());
-        assert_eq!(value(Path::new("/nonexistent"), &mut [0; 4]), Err(Errno::NOENT));
+        assert_eq!(read_value(Path::new("/nonexistent"), &mut [0; 4]), Err(Errno::NOENT));
     }
 }
