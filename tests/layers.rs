@@ -42,7 +42,7 @@ const MAY: [(&str, &[&str]); 20] = [
     ("init", &["init", "plan::step", "wire", "sys"]),
     // plan::failure has the kernel's words, so that they are the same everywhere.
     ("cgroup", &["cgroup", "error", "host", "plan::resources", "plan::failure", "wait", "sys"]),
-    ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "sys::errno", "wait"]),
+    ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "cgroup::undone", "sys::errno", "wait"]),
     // Messages to criu(8), and its answers.
     ("criu", &["criu", "error", "host::Environment", "wait", "sys"]),
     // The cgroup knows whether the container is paused.

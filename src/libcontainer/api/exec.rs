@@ -252,10 +252,10 @@ fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option
     if paths.is_empty() {
         return Ok(None);
     }
-    let cgroup = Cgroup::open(paths, own.unit().cloned(), container.environment());
+    let cgroup = Cgroup::recorded(paths, own.unit().cloned(), container.environment());
     let pid = container.record().init_process_pid;
     // If a cgroup was named, only that one is used.
-    Ok(Some(if named.is_empty() { cgroup.or_where(pid, host.cgroups.v2.as_ref()) } else { cgroup }))
+    Ok(Some(if named.is_empty() { cgroup.or_that_of(pid, host.cgroups.v2.as_ref()) } else { cgroup }))
 }
 
 /// The session keyring that the container's init has made.

@@ -33,11 +33,11 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Makes the cgroup below its own, moves process `pid` there, and gives it to its owner.
+    /// Makes the cgroup below its own, moves process `pid` there, and delegates that cgroup to its owner.
     ///
     /// # Errors
     /// The failed call, with the kernel's error.
-    pub fn delegate(&self, delegated: &Delegated, pid: i32) -> Result<()> {
+    pub fn delegate_below(&self, delegated: &Delegated, pid: i32) -> Result<()> {
         let at = &delegated.owner.at;
         let own = self.unified().ok_or_else(|| error!("{at}: {NEEDS_PERMISSION}"))?;
         let below = own.join(&delegated.below);
@@ -46,9 +46,10 @@ impl Cgroup {
         put(&file, &pid.to_string())
             .map_err(|error| error!("{at}: write {pid} to {}: {}", file.display(), in_words(&error)))?;
         // ORDER: after the process has left the cgroups above (cgroups(7), "no internal processes" rule).
-        let above: Vec<_> = below.ancestors().skip(1).take_while(|above| above.starts_with(own)).collect();
-        let above: Vec<_> = above.into_iter().rev().map(Path::to_path_buf).collect();
+        let above = below.ancestors().skip(1).take_while(|above| above.starts_with(own));
+        let mut above: Vec<_> = above.map(Path::to_path_buf).collect();
+        above.reverse();
         make::enable(&above, &[]).map_err(|refusal| refusal.error).with_context(|| at.to_string())?;
-        owner::hand(&below, &delegated.owner, pid)
+        owner::delegate(&below, &delegated.owner, pid)
     }
 }

@@ -2,7 +2,6 @@
 //! connection is our own code: it must have no thread, and it can use systemd's own socket, which needs no bus daemon and
 //! no subscription.
 
-use crate::sys::errno::in_words;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -11,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::ser::SerializeStruct;
-use zbus::wire::serialized::{Context as At, Data};
+use zbus::wire::serialized::{Context as Encoding, Data};
 use zbus::wire::{LE, to_bytes};
 use zbus::{Type, Variant};
 
 use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::sys::errno::in_words;
 use crate::wait;
 
 /// The number of fixed bytes before the header's fields (D-Bus specification, "Message Format").
@@ -77,7 +77,8 @@ pub(super) struct BusMessage {
     kind: u8,
     member: String,
     error: String,
-    reply_to: u32,
+    /// The serial of the call that it answers; 0 if it answers none.
+    reply_serial: u32,
     body: Vec<u8>,
 }
 
@@ -176,7 +177,7 @@ impl Bus {
     /// An error of the socket, or the deadline.
     pub(super) fn call<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<u32> {
         self.serial += 1;
-        let body_bytes = to_bytes(At::new(LE, 0), body).context("encode a call")?;
+        let body_bytes = to_bytes(Encoding::new(LE, 0), body).context("encode a call")?;
         let path = zbus::ObjectPath::try_from(method.path).context("encode a call")?;
         let mut fields = vec![
             (PATH, Field::Value(Variant::from(path))),
@@ -190,7 +191,7 @@ impl Bus {
         }
         let length = u32::try_from(body_bytes.bytes().len()).context("encode a call")?;
         let header = (b'l', CALL, 0u8, 1u8, length, self.serial, fields);
-        let mut message = to_bytes(At::new(LE, 0), &header).context("encode a call")?.bytes().to_vec();
+        let mut message = to_bytes(Encoding::new(LE, 0), &header).context("encode a call")?.bytes().to_vec();
         message.resize(message.len().next_multiple_of(8), 0);
         message.extend_from_slice(body_bytes.bytes());
         self.send(&message)?;
@@ -203,9 +204,8 @@ impl Bus {
     /// An error of the socket, or the deadline.
     pub(super) fn reply(&mut self, serial: u32) -> Result<BusReply> {
         loop {
-            let message = self.next()?;
-            if message.reply_to == serial {
-                return Ok(message.into_answer());
+            if let Ok(reply) = self.next()?.reply_to(serial) {
+                return Ok(reply);
             }
         }
     }
@@ -228,21 +228,21 @@ impl Bus {
         let mut rest = vec![0u8; fields + body];
         self.receive(&mut rest)?;
         let header: Vec<u8> = fixed.iter().chain(&rest[..fields]).copied().collect();
-        let data = Data::new(header, At::new(LE, 0));
+        let data = Data::new(header, Encoding::new(LE, 0));
         type Header<'h> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Variant<'h>)>);
         let (header, _): (Header<'_>, usize) = data.deserialize().context("decode a message")?;
         let mut message = BusMessage {
             kind: header.1,
             member: String::new(),
             error: String::new(),
-            reply_to: 0,
+            reply_serial: 0,
             body: rest[fields..].to_vec(),
         };
         for (field, value) in header.6 {
             match (field, &value) {
                 (MEMBER, Variant::Str(text)) => message.member = text.to_string(),
                 (ERROR_NAME, Variant::Str(text)) => message.error = text.to_string(),
-                (REPLY_SERIAL, Variant::U32(serial)) => message.reply_to = *serial,
+                (REPLY_SERIAL, Variant::U32(serial)) => message.reply_serial = *serial,
                 _ => {}
             }
         }
@@ -312,18 +312,14 @@ fn is_pause(error: &std::io::Error) -> bool {
 }
 
 impl BusMessage {
-    fn into_answer(self) -> BusReply {
-        if self.kind == ERROR {
-            let text = self.body::<String>().unwrap_or_default();
-            return BusReply::Refused(self.error, text);
-        }
-        BusReply::Done(self)
-    }
-
-    /// The serial of the call that it answers.
+    /// The answer to the call with this serial. Another message is returned as it is.
     pub(super) fn reply_to(self, serial: u32) -> Result<BusReply, BusMessage> {
-        let is = matches!(self.kind, REPLY | ERROR) && self.reply_to == serial;
-        if is { Ok(self.into_answer()) } else { Err(self) }
+        match self.kind {
+            _ if self.reply_serial != serial => Err(self),
+            REPLY => Ok(BusReply::Done(self)),
+            ERROR => Ok(BusReply::Refused(self.error.clone(), self.body::<String>().unwrap_or_default())),
+            _ => Err(self),
+        }
     }
 
     /// True for a signal with this name.
@@ -333,7 +329,7 @@ impl BusMessage {
 
     /// Its body.
     pub(super) fn body<T: serde::de::DeserializeOwned + Type>(&self) -> Result<T> {
-        let data = Data::new(self.body.clone(), At::new(LE, 0));
+        let data = Data::new(self.body.clone(), Encoding::new(LE, 0));
         data.deserialize().map(|(body, _)| body).context("decode a message")
     }
 }
@@ -371,11 +367,11 @@ pub(super) fn answering(
             if let Some((name, text)) = answer {
                 fields.push((ERROR_NAME, Field::Value(Variant::from(name))));
                 fields.push((SIGNATURE, Field::Signature("s".to_owned())));
-                body = to_bytes(At::new(LE, 0), &text).unwrap().bytes().to_vec();
+                body = to_bytes(Encoding::new(LE, 0), &text).unwrap().bytes().to_vec();
             }
             let kind = if answer.is_some() { ERROR } else { REPLY };
             let header = (b'l', kind, 0u8, 1u8, u32::try_from(body.len()).unwrap(), serial, fields);
-            let mut message = to_bytes(At::new(LE, 0), &header).unwrap().bytes().to_vec();
+            let mut message = to_bytes(Encoding::new(LE, 0), &header).unwrap().bytes().to_vec();
             message.resize(message.len().next_multiple_of(8), 0);
             message.extend(body);
             theirs.send(&message).unwrap();

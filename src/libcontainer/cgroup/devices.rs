@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Cgroup;
-use super::files::Refusal;
+use super::refusal::Refusal;
 use crate::error::{Result, error};
 use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
@@ -50,8 +50,7 @@ impl Cgroup {
     }
 
     fn apply_list(&self, list: &DeviceList) -> Result<(), Refusal> {
-        let key = self.controllers.get("devices").map_or("devices", String::as_str);
-        let Some(directory) = self.paths.get(key) else {
+        let Some(directory) = self.directory_of("devices") else {
             // The container of an ordinary user has no restrictions.
             return Err(none_there("no cgroup of the controller devices"));
         };

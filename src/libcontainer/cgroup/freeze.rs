@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::Cgroup;
-use super::files::{directory_is_frozen, event, frozen_above, frozen_from, put, wait_for};
-use super::processes::{self, name};
+use super::files::{has_line, put, wait_for};
+use super::frozen::{directory_is_frozen, frozen_above};
+use super::processes::{self, as_path};
 use super::rights;
 use super::tree::{self, Walk};
 use crate::error::{Context, Result, bail, error};
-use crate::host::cgroups::{Cgroups, memberships};
 use crate::sys::kernel_file;
 
 impl Cgroup {
@@ -30,7 +30,7 @@ impl Cgroup {
     /// Those of `freeze` and of `go_on`. Then all are thawed.
     pub fn freeze_while(&self, go_on: impl Fn() -> Result<()>) -> Result<()> {
         let (directory, version) = self.freezer()?;
-        processes::leave(Walk::to_end(), [directory])?;
+        processes::leave(Walk::long(), [directory])?;
         let frozen_or_go_on = |frozen: bool| if frozen { Ok(true) } else { go_on().map(|()| false) };
         let done = match version {
             CgroupVersion::One => {
@@ -43,7 +43,7 @@ impl Cgroup {
             }
             CgroupVersion::Two => {
                 put(&directory.join("cgroup.freeze"), "1")?;
-                wait_for(|| frozen_or_go_on(event(&directory.join("cgroup.events"), "frozen 1")?))
+                wait_for(|| frozen_or_go_on(has_line(&directory.join("cgroup.events"), "frozen 1")?))
             }
         };
         match done.with_context(|| format!("freeze {}", directory.display())) {
@@ -69,16 +69,16 @@ impl Cgroup {
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
     }
 
-    #[cfg(feature = "checkpoint")]
     /// The open file that thaws every process, and the text to write into it. None without a freezer.
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn thawing(&self) -> Result<Option<(fs::File, &'static str)>> {
+    #[cfg(feature = "checkpoint")]
+    pub fn thaw_file(&self) -> Result<Option<(fs::File, &'static str)>> {
         let Ok((directory, version)) = self.freezer() else { return Ok(None) };
         let (file, value) = version.thaw();
         let path = directory.join(file);
-        let opened = rights::of(&path, || {
+        let opened = rights::restoring(&path, || {
             rustix::fs::openat(rustix::fs::CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
         });
         let opened = opened.map_err(std::io::Error::from).with_context(|| format!("open {}", path.display()))?;
@@ -98,8 +98,8 @@ impl Cgroup {
         };
         let thaw = |here: BorrowedFd<'_>| {
             let mut frozen = false;
-            let read = rights::in_directory(here, says, || {
-                kernel_file::read_pieces_at(here, name(says), |piece| frozen |= piece.first() == Some(&b'1'))
+            let read = rights::restoring_in(here, says, || {
+                kernel_file::read_pieces_at(here, as_path(says), |piece| frozen |= piece.first() == Some(&b'1'))
             });
             let thawed = match read {
                 Ok(()) if frozen => {
@@ -110,7 +110,7 @@ impl Cgroup {
             };
             thawed.or_else(|errno| if tree::is_gone(errno) { Ok(()) } else { Err(errno) })
         };
-        Walk::to_end()
+        Walk::long()
             .sparing(&self.spared)
             .through(directory, thaw, |_, _| Ok(()))
             .map_err(|end| error!("thaw {} and all below: {end}", directory.display()))
@@ -140,31 +140,8 @@ impl Cgroup {
     }
 }
 
-/// The cgroup whose own file freezes the process `pid`. It may be a cgroup of another container.
-pub fn frozen_by(pid: i32) -> Option<PathBuf> {
-    let unified = |cgroups: &Cgroups| Some((String::new(), cgroups.v2.as_ref()?.mount.clone()));
-    frozen_on_version_1(pid).or_else(|| frozen_in(pid, unified))
-}
-
-/// The same, by the freezer of version 1: the process does not die before this cgroup is thawed.
-pub fn frozen_on_version_1(pid: i32) -> Option<PathBuf> {
-    frozen_in(pid, |cgroups| {
-        let hierarchy = cgroups.v1.iter().find(|hierarchy| hierarchy.has("freezer"))?;
-        Some(("freezer".to_owned(), hierarchy.mount.clone()))
-    })
-}
-
-fn frozen_in(pid: i32, hierarchy: impl Fn(&Cgroups) -> Option<(String, PathBuf)>) -> Option<PathBuf> {
-    let (controller, mount) = hierarchy(&Cgroups::probe().ok()?)?;
-    let groups = kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/cgroup"))).ok()?;
-    let has = |controllers: &str| controllers.split(',').any(|one| one == controller);
-    let (_, path) = memberships(&groups).find(|(controllers, _)| has(controllers))?;
-    let inside = path.strip_prefix('/').filter(|path| !path.split('/').any(|part| part == ".."))?;
-    frozen_from(&mount.join(inside))
-}
-
 fn exists(file: &Path) -> bool {
-    rights::of(file, || rustix::fs::stat(file)).is_ok()
+    rights::restoring(file, || rustix::fs::stat(file)).is_ok()
 }
 
 enum CgroupVersion {
@@ -173,7 +150,7 @@ enum CgroupVersion {
 }
 
 impl CgroupVersion {
-    /// The file that thaws, and the word.
+    /// The file that thaws, and the text to write into it.
     fn thaw(&self) -> (&'static str, &'static str) {
         match self {
             CgroupVersion::One => ("freezer.state", "THAWED"),

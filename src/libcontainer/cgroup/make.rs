@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Refusal, put};
+use super::files::put;
+use super::frozen;
 use super::processes::SeenProcesses;
+use super::refusal::Refusal;
 use super::tree::Walk;
 use crate::error::{Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
@@ -14,11 +16,15 @@ use crate::sys::errno::in_words;
 
 /// The controllers that work with the threads of one process (cgroup-v2.rst, "Threads"). `cgroup` is not a controller:
 /// every cgroup has its files.
-const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
+const THREADED: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 
 /// Makes the directory, so that `writes` can be written there. An existing directory must be empty. Neither an existing
 /// nor a new one may be frozen. Each new directory is added to `made`, also those above.
-pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<(), Refusal> {
+pub(super) fn make_directory(
+    place: &CgroupDirectory,
+    writes: &[Write],
+    made: &mut Vec<PathBuf>,
+) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
         error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), in_words(&error)),
@@ -49,7 +55,7 @@ pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<Pat
     }
     if place.key.is_empty() {
         enable_controllers(place, writes)?;
-        take_processes(place, writes)?;
+        accept_processes(place, writes)?;
     }
     Ok(())
 }
@@ -127,20 +133,20 @@ pub(super) fn enable(levels: &[PathBuf], writes: &[Write]) -> Result<(), Refusal
         let enabled = fs::read_to_string(level.join("cgroup.subtree_control")).unwrap_or_default();
         let enabled: Vec<_> = enabled.split_whitespace().collect();
         let missing = available.split_whitespace().filter(|controller| !enabled.contains(controller));
-        let (of_threads, of_processes): (Vec<_>, Vec<_>) = missing.partition(|one| OF_THREADS.contains(one));
-        let enable = |controller: &str| put(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
+        let (threaded, domain): (Vec<_>, Vec<_>) = missing.partition(|one| THREADED.contains(one));
+        let try_enable = |controller: &str| put(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
         let busy = |error: io::Error| error.raw_os_error() == Some(libc::EBUSY);
         // This level has processes, so it cannot enable these controllers. It can enable the others only if all cgroups
         // below it become threaded.
-        let populated = of_processes.into_iter().fold(false, |so_far, one| so_far | enable(one).is_err_and(busy));
-        if let Some(write) = limit_of_processes(writes).filter(|_| populated) {
+        let populated = domain.into_iter().fold(false, |so_far, one| so_far | try_enable(one).is_err_and(busy));
+        if let Some(write) = domain_limit(writes).filter(|_| populated) {
             let (at, level) = (&write.at, level.display());
             let error =
                 error!("{at}: controller {:?} not available: {level} has processes of its own", controller(write));
             return Err(Refusal { errno: None, error });
         }
         let helps = |one: &str| writes.iter().any(|write| controller(write) == one);
-        of_threads.into_iter().filter(|one| !populated || helps(one)).for_each(|one| drop(enable(one)));
+        threaded.into_iter().filter(|one| !populated || helps(one)).for_each(|one| drop(try_enable(one)));
     }
     Ok(())
 }
@@ -150,19 +156,19 @@ fn controller(write: &Write) -> &str {
 }
 
 /// A limit that a threaded cgroup cannot have.
-fn limit_of_processes(writes: &[Write]) -> Option<&Write> {
-    writes.iter().find(|write| write.controller.is_empty() && !OF_THREADS.contains(&controller(write)))
+fn domain_limit(writes: &[Write]) -> Option<&Write> {
+    writes.iter().find(|write| write.controller.is_empty() && !THREADED.contains(&controller(write)))
 }
 
 /// Below a threaded cgroup, or one that has processes and has enabled controllers, a new cgroup accepts no process
 /// until it becomes threaded as well (cgroup-v2.rst, "Threads"). As runc does, it becomes threaded, if all requested
 /// limits work there.
-fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
-    let kind = kind(&place.directory);
+fn accept_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
+    let kind = cgroup_type(&place.directory);
     if !matches!(kind.as_str(), "threaded" | "domain invalid") {
         return Ok(());
     }
-    if let Some(write) = limit_of_processes(writes) {
+    if let Some(write) = domain_limit(writes) {
         let (at, controller, directory) = (&write.at, controller(write), place.directory.display());
         let error = error!(
             "{at}: controller {controller:?} is for whole processes, and {directory} can only be threaded ({kind:?}), like a cgroup above it"
@@ -172,7 +178,7 @@ fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refus
     if kind == "threaded" {
         return Ok(());
     }
-    for level in levels(place).iter().filter(|level| self::kind(level) == "domain invalid") {
+    for level in levels(place).iter().filter(|level| cgroup_type(level) == "domain invalid") {
         put(&level.join("cgroup.type"), "threaded").map_err(|error| Refusal {
             errno: error.raw_os_error(),
             error: error!("linux.cgroupsPath: make {} threaded: {}", level.display(), in_words(&error)),
@@ -182,21 +188,21 @@ fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refus
 }
 
 /// The contents of cgroup.type. The root has no such file.
-fn kind(directory: &Path) -> String {
+fn cgroup_type(directory: &Path) -> String {
     fs::read_to_string(directory.join("cgroup.type")).unwrap_or_default().trim().to_owned()
 }
 
 fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
     let has_freezer = place.key.is_empty() || place.controllers.iter().any(|controller| controller == "freezer");
-    if !has_freezer || !files::directory_is_frozen(&place.directory)? {
+    if !has_freezer || !frozen::directory_is_frozen(&place.directory)? {
         return Ok(());
     }
-    let by = files::frozen_above(&place.directory).unwrap_or_else(|| place.directory.clone());
+    let by = frozen::frozen_above(&place.directory).unwrap_or_else(|| place.directory.clone());
     bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", by.display())
 }
 
 fn must_be_unused(directory: &PathBuf) -> Result<()> {
-    let there = SeenProcesses::of(Walk::to_look(), [directory]).all()?;
+    let there = SeenProcesses::read(Walk::short(), [directory]).all()?;
     if !there.is_empty() {
         let (directory, count) = (directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");

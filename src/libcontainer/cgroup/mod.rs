@@ -8,11 +8,15 @@ mod bus_sockets;
 mod devices;
 mod files;
 mod freeze;
+mod frozen;
 mod kill;
+mod listing;
 mod make;
 pub mod oom;
 mod owner;
 mod processes;
+mod refusal;
+mod remove;
 mod rights;
 pub mod stats;
 #[cfg(feature = "systemd")]
@@ -37,20 +41,22 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Result, bail, error};
 use crate::host::Environment;
-use crate::host::cgroups::{Cgroups, Unified, memberships};
+use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, WithoutCgroup, Write};
 use crate::sys::errno::in_words;
 use crate::sys::kernel_file::{self, keyed_number};
 
-use files::{Refusal, is_forbidden, must_fit, refused};
+use files::must_fit;
+use refusal::{Refusal, is_forbidden, refused};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
 pub(crate) use bus::read_bytes as bus_reads;
-pub(crate) use files::{is_cgroup_file_system, put};
-pub use files::{never, page_sizes, undone};
-pub use freeze::{frozen_by, frozen_on_version_1};
-pub use processes::names;
+pub(crate) use files::put;
+pub use frozen::{frozen_by, frozen_on_version_1};
+pub use processes::with_names;
+pub use refusal::{never, page_sizes, undone};
+pub(crate) use remove::is_cgroup_file_system;
 pub use unit_name::UnitName;
 pub use update::{ChangedLimits, LimitChange};
 
@@ -86,7 +92,7 @@ struct Kills {
 
 impl Cgroup {
     /// The cgroup of a record.
-    pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>, environment: &Environment) -> Cgroup {
+    pub fn recorded(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>, environment: &Environment) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
         Cgroup {
             paths,
@@ -115,8 +121,8 @@ impl Cgroup {
 
     /// The cgroup that will be made.
     pub fn placed(placement: &Placement, environment: &Environment) -> Cgroup {
-        let unit = placement.unit.as_ref().map(UnitName::of);
-        let mut cgroup = Cgroup::open(BTreeMap::new(), unit, environment);
+        let unit = placement.unit.as_ref().map(UnitName::from);
+        let mut cgroup = Cgroup::recorded(BTreeMap::new(), unit, environment);
         for place in &placement.directories {
             cgroup.paths.insert(place.key.clone(), place.directory.clone());
             for controller in &place.controllers {
@@ -179,10 +185,10 @@ impl Cgroup {
         let mut cgroup = Cgroup::placed(placement, environment);
         let mut made = Vec::new();
         for place in &placement.directories {
-            let Err(Refusal { errno, error }) = make::make(place, writes, &mut made) else { continue };
+            let Err(Refusal { errno, error }) = make::make_directory(place, writes, &mut made) else { continue };
             let forbidden = is_forbidden(errno);
             if forbidden && placement.without_cgroup == WithoutCgroup::Runs {
-                cgroup.lacks(&place.key);
+                cgroup.forget(&place.key);
                 continue;
             }
             // A directory that existed before is not ours, and one that is not empty must stay: rmdir(2) refuses it.
@@ -194,8 +200,8 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Records that it has no directory in that hierarchy.
-    fn lacks(&mut self, key: &str) {
+    /// It has no directory in that hierarchy.
+    fn forget(&mut self, key: &str) {
         self.paths.remove(key);
         self.controllers.retain(|_, there| there != key);
     }
@@ -204,12 +210,8 @@ impl Cgroup {
     ///
     /// # Errors
     /// The property of a limit that cannot be set.
-    pub fn must_have_what(&self, writes: &[Write], placement: &Placement) -> Result<()> {
-        let there = |write: &&Write| {
-            let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
-            self.paths.contains_key(key)
-        };
-        match writes.iter().find(|write| !there(write)) {
+    pub fn must_have_directories_for(&self, writes: &[Write], placement: &Placement) -> Result<()> {
+        match writes.iter().find(|write| self.directory_of(&write.controller).is_none()) {
             Some(write) if self.paths.len() < placement.directories.len() => bail!("{}: {NEEDS_PERMISSION}", write.at),
             _ => Ok(()),
         }
@@ -218,13 +220,9 @@ impl Cgroup {
     /// If a container has enabled controllers for the cgroups below its own, its own cgroup accepts no processes
     /// (cgroups(7), "no internal processes" rule). A new process then enters the cgroup of the process `pid`.
     #[must_use]
-    pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
-        let groups = crate::sys::kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
-        let group = memberships(&groups)
-            .find_map(|(controllers, path)| path.strip_prefix('/').filter(|_| controllers.is_empty()));
-        // `..` leads out of our own cgroup namespace.
-        let group = group.filter(|group| !group.split('/').any(|part| part == ".."));
-        self.instead = unified.zip(group).map(|(unified, group)| unified.mount.join(group));
+    pub fn or_that_of(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
+        let path = frozen::path_of_process(pid, "");
+        self.instead = unified.zip(path).map(|(unified, path)| unified.mount.join(path));
         self
     }
 
@@ -264,8 +262,8 @@ impl Cgroup {
         match &self.unit {
             // Only systemd can move a process out of a session into the tree of the user's manager. There we can move
             // it further.
-            _ if refused && key.is_empty() && systemd::is_users(directory) => {
-                systemd::bring_in(pid, &self.environment)?;
+            _ if refused && key.is_empty() && systemd::is_of_user_manager(directory) => {
+                systemd::move_to_user_manager(pid, &self.environment)?;
                 self.put_into(key, directory, pid).map_err(failed)
             }
             Some(unit) if refused => systemd::attach(unit, pid, &self.environment),
@@ -306,11 +304,10 @@ impl Cgroup {
     }
 
     fn apply_one(&self, write: &Write) -> Result<(), Refusal> {
-        let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
-        let directory = self
-            .paths
-            .get(key)
-            .ok_or_else(|| Refusal { errno: None, error: error!("{}: no cgroup of the controller {key}", write.at) })?;
+        let Some(directory) = self.directory_of(&write.controller) else {
+            let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
+            return Err(Refusal { errno: None, error: error!("{}: no cgroup of the controller {key}", write.at) });
+        };
         if let Some(limit) = write.unless_used {
             must_fit(write, limit, directory)?;
         }
@@ -333,6 +330,11 @@ impl Cgroup {
         }
     }
 
+    /// Its directory in the hierarchy with this controller. The name is empty for version 2.
+    fn directory_of(&self, controller: &str) -> Option<&PathBuf> {
+        self.paths.get(self.controllers.get(controller).map_or(controller, String::as_str))
+    }
+
     /// Its directory, if only version 2 is mounted.
     fn unified(&self) -> Option<&PathBuf> {
         self.paths.get("").filter(|_| self.paths.len() == 1)
@@ -344,7 +346,7 @@ impl Cgroup {
     }
 
     /// The main directory: every process of the container is in it.
-    fn main(&self) -> Option<(&String, &PathBuf)> {
+    fn main_directory(&self) -> Option<(&String, &PathBuf)> {
         ["pids", "devices", "memory", "freezer", "systemd", ""]
             .iter()
             .find_map(|key| self.paths.get_key_value(*key))
@@ -358,7 +360,7 @@ impl Cgroup {
             None => (self.paths.get("")?, "memory.events"),
         };
         let file = directory.join(file);
-        keyed_number(&rights::of(&file, || kernel_file::read_lossy(&file)).ok()?, "oom_kill")
+        keyed_number(&rights::restoring(&file, || kernel_file::read_lossy(&file)).ok()?, "oom_kill")
     }
 }
 
@@ -372,7 +374,7 @@ mod tests {
         let slice = top.path().join("system.slice");
         let place = |key: &str| [(key.to_owned(), slice.join("coracle-x.scope/own"))].into();
         let unit = UnitName { name: "coracle-x.scope".to_owned(), manager: Manager::System };
-        let open = |paths, unit| Cgroup::open(paths, unit, &Environment::default());
+        let open = |paths, unit| Cgroup::recorded(paths, unit, &Environment::default());
         let mut cgroup = open(place(""), Some(unit.clone()));
         let counted = |cgroup: &Cgroup| cgroup.kills_in_slice().map(|kills| kills.count);
         cgroup.kills_before = cgroup.kills_in_slice();

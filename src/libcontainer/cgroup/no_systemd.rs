@@ -45,7 +45,12 @@ pub fn must_answer(_: Manager, _: &Environment) -> Result<()> {
 ///
 /// # Errors
 /// Always, if there are limits to set.
-pub fn set(_: &UnitName, requested: &[Property], kept: &[Property], _: &Environment) -> Result<Option<Error>> {
+pub fn set_properties(
+    _: &UnitName,
+    requested: &[Property],
+    kept: &[Property],
+    _: &Environment,
+) -> Result<Option<Error>> {
     if requested.is_empty() && kept.is_empty() { Ok(None) } else { refused() }
 }
 
@@ -58,7 +63,7 @@ pub fn attach(_: &UnitName, _: i32, _: &Environment) -> Result<()> {
 }
 
 /// See `systemd`.
-pub fn is_users(_: &Path) -> bool {
+pub fn is_of_user_manager(_: &Path) -> bool {
     false
 }
 
@@ -66,7 +71,7 @@ pub fn is_users(_: &Path) -> bool {
 ///
 /// # Errors
 /// Always.
-pub fn bring_in(_: i32, _: &Environment) -> Result<()> {
+pub fn move_to_user_manager(_: i32, _: &Environment) -> Result<()> {
     refused()
 }
 
@@ -82,6 +87,6 @@ pub fn stop(_: &UnitName, _: &Environment) -> Result<()> {
 ///
 /// # Errors
 /// Always.
-pub fn available(_: Manager, _: &Environment) -> Result<()> {
+pub fn must_be_reachable(_: Manager, _: &Environment) -> Result<()> {
     refused()
 }

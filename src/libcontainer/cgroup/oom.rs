@@ -1,6 +1,5 @@
 //! Reports when a container runs out of memory, and when it ends.
 
-use crate::sys::errno::in_words;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::Cgroup;
 use super::files::put;
 use crate::error::{Context, Result, error};
+use crate::sys::errno::in_words;
 use crate::sys::kernel_file::keyed_number;
 use crate::wait::limits;
 

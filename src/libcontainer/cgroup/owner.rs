@@ -16,19 +16,19 @@ use crate::sys::errno::in_words;
 const FILES: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
 
 impl Cgroup {
-    /// Gives the directory of version 2 to the user with id `uid` in the user namespace of process `pid`. As with runc,
+    /// Delegates the directory of version 2 to the user with id `uid` in the user namespace of process `pid`. As with runc,
     /// the group does not change.
     ///
     /// # Errors
     /// The file, and the kernel's error.
-    pub fn hand_to(&self, owner: &CgroupOwner, pid: i32) -> Result<()> {
+    pub fn delegate_to(&self, owner: &CgroupOwner, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get("").filter(|_| self.is_unified()) else { return Ok(()) };
-        hand(directory, owner, pid)
+        delegate(directory, owner, pid)
     }
 }
 
 /// The same for any directory of version 2.
-pub(super) fn hand(directory: &Path, owner: &CgroupOwner, pid: i32) -> Result<()> {
+pub(super) fn delegate(directory: &Path, owner: &CgroupOwner, pid: i32) -> Result<()> {
     // A container that joins a user namespace has that namespace's maps, which are not in config.json.
     let file = format!("/proc/{pid}/uid_map");
     let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, in_words(&error)))?;

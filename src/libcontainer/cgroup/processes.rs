@@ -1,4 +1,4 @@
-//! The processes in a cgroup and below it.
+//! The processes in a cgroup and below it: finds them, kills them, and moves ourselves out.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, OsStr};
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::files::{all_well, put};
+use super::files::put;
+use super::refusal::all_well;
 use super::rights;
 use super::tree::{self, Walk, WalkEnd};
 use crate::error::{Context, Error, Result, bail, error};
@@ -28,12 +29,12 @@ pub(super) struct SeenProcesses {
 
 impl SeenProcesses {
     /// Reads the processes in directories and in those below them.
-    pub(super) fn of<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> SeenProcesses {
+    pub(super) fn read<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> SeenProcesses {
         let mut seen = SeenProcesses::default();
         for directory in directories {
             let mut there = BTreeSet::new();
-            let enter = |here: BorrowedFd<'_>| in_one(here).map(|pids| there.extend(pids));
-            let done = walk.through(directory, enter, |_, _| Ok(()));
+            let add = |here: BorrowedFd<'_>| pids_in(here).map(|pids| there.extend(pids));
+            let done = walk.through(directory, add, |_, _| Ok(()));
             seen.failed.extend(done.err().map(|end| error!("read processes of {}: {end}", directory.display())));
             seen.each.push(there);
         }
@@ -62,13 +63,16 @@ impl SeenProcesses {
 ///
 /// # Errors
 /// The kernel's error, or the walk takes too long. All processes that were found are killed.
-pub(super) fn kill<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<bool> {
+pub(super) fn kill_and_remove_below<'d>(
+    mut walk: Walk,
+    directories: impl IntoIterator<Item = &'d PathBuf>,
+) -> Result<bool> {
     let (mut all, mut failed) = (true, Vec::new());
     for directory in directories {
-        let enter = |here: BorrowedFd<'_>| kill_each(in_one(here)?);
+        let kill = |here: BorrowedFd<'_>| kill_each(pids_in(here)?);
         // The caller that deletes the container tries again, and reports the error.
-        let leave = |above: BorrowedFd<'_>, name: &CStr| tree::remove_unused(above, name).or(Ok(()));
-        match walk.through(directory, enter, leave) {
+        let remove = |above: BorrowedFd<'_>, name: &CStr| tree::remove_unused(above, name).or(Ok(()));
+        match walk.through(directory, kill, remove) {
             Err(WalkEnd::TooMany) => all = false,
             done => failed.extend(done.err().map(|end| error!("kill processes of {}: {end}", directory.display()))),
         }
@@ -103,7 +107,7 @@ pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d Pa
     };
     // Usually none: then nothing more is read.
     let directories: Vec<_> = directories.into_iter().filter(has_its_name).collect();
-    let seen = SeenProcesses::of(walk, directories.iter().copied());
+    let seen = SeenProcesses::read(walk, directories.iter().copied());
     let entered = directories.into_iter().zip(&seen.each).filter(|(_, pids)| pids.contains(&own));
     for (directory, _) in entered {
         let enter = |above: &Path| put(&above.join("cgroup.procs"), &own.to_string());
@@ -126,7 +130,7 @@ pub(super) fn leave<'d>(walk: Walk, directories: impl IntoIterator<Item = &'d Pa
 const MOST_NAMES: usize = 8;
 
 /// Processes with their names, for a message.
-pub fn names(pids: &[i32]) -> String {
+pub fn with_names(pids: &[i32]) -> String {
     let name = |pid: &i32| {
         let name = kernel_file::read_lossy(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
         format!("{pid} ({})", name.trim_end())
@@ -136,11 +140,11 @@ pub fn names(pids: &[i32]) -> String {
 }
 
 /// The processes in one directory.
-fn in_one(directory: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
-    match numbers(directory, c"cgroup.procs") {
+fn pids_in(directory: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
+    match read_pids(directory, c"cgroup.procs") {
         // A threaded cgroup lists threads only.
         Err(Errno::OPNOTSUPP) => {
-            Ok(numbers(directory, c"cgroup.threads")?.into_iter().filter_map(process_of).collect())
+            Ok(read_pids(directory, c"cgroup.threads")?.into_iter().filter_map(process_of).collect())
         }
         pids => pids,
     }
@@ -151,15 +155,16 @@ fn process_of(thread: i32) -> Option<i32> {
     ProcessStatus::read(thread).ok()?.field("Tgid")?.parse().ok()
 }
 
-/// The name as a path.
-pub(super) fn name(file: &CStr) -> &Path {
+/// The name of a file as a path.
+pub(super) fn as_path(file: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(file.to_bytes()))
 }
 
-fn numbers(directory: BorrowedFd<'_>, file: &CStr) -> Result<Vec<i32>, Errno> {
+/// The pids or tids in a file of a cgroup. A removed cgroup has none.
+fn read_pids(directory: BorrowedFd<'_>, file: &CStr) -> Result<Vec<i32>, Errno> {
     let mut list = Vec::new();
-    let mut read = || kernel_file::read_pieces_at(directory, name(file), |piece| list.extend_from_slice(piece));
-    match rights::in_directory(directory, file, &mut read) {
+    let mut read = || kernel_file::read_pieces_at(directory, as_path(file), |piece| list.extend_from_slice(piece));
+    match rights::restoring_in(directory, file, &mut read) {
         Err(errno) if tree::is_gone(errno) => {}
         read => read?,
     }

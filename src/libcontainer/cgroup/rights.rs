@@ -12,7 +12,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// Those of the call.
-pub(super) fn in_directory<T>(
+pub(super) fn restoring_in<T>(
     here: BorrowedFd<'_>,
     name: &CStr,
     mut call: impl FnMut() -> Result<T, Errno>,
@@ -20,12 +20,12 @@ pub(super) fn in_directory<T>(
     match call() {
         Err(Errno::ACCESS) => {
             // Without search permission for a directory, no name in it can be looked up.
-            if let Some(mode) = rustix::fs::fstat(here).ok().and_then(|stat| wanted(&stat)) {
+            if let Some(mode) = rustix::fs::fstat(here).ok().and_then(|stat| restored(&stat)) {
                 let _ = rustix::fs::fchmod(here, mode);
             }
             let entry = rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW);
             // Cgroup file systems have no links that this call could follow.
-            if let Some(mode) = entry.ok().and_then(|stat| wanted(&stat)) {
+            if let Some(mode) = entry.ok().and_then(|stat| restored(&stat)) {
                 let _ = rustix::fs::chmodat(here, name, mode, AtFlags::empty());
             }
             call()
@@ -39,7 +39,7 @@ pub(super) fn in_directory<T>(
 /// # Errors
 /// Those of openat(2).
 pub(super) fn open(here: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    in_directory(here, name, || rustix::fs::openat(here, name, flags, Mode::empty()))
+    restoring_in(here, name, || rustix::fs::openat(here, name, flags, Mode::empty()))
 }
 
 /// Makes a call on a cgroup's directory or file, by its path. If it is not permitted, adds the owner's permissions to it and to
@@ -47,12 +47,12 @@ pub(super) fn open(here: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<O
 ///
 /// # Errors
 /// Those of the call.
-pub(super) fn of<T>(path: &Path, mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(super) fn restoring<T>(path: &Path, mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     match call() {
         Err(Errno::ACCESS) => {
             for path in path.parent().into_iter().chain([path]) {
                 let there = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW);
-                if let Some(mode) = there.ok().and_then(|stat| wanted(&stat)) {
+                if let Some(mode) = there.ok().and_then(|stat| restored(&stat)) {
                     let _ = rustix::fs::chmodat(CWD, path, mode, AtFlags::empty());
                 }
             }
@@ -63,7 +63,7 @@ pub(super) fn of<T>(path: &Path, mut call: impl FnMut() -> Result<T, Errno>) -> 
 }
 
 /// The mode with the owner's permissions added. None if it has them, or if we are not the owner.
-fn wanted(stat: &Stat) -> Option<Mode> {
+fn restored(stat: &Stat) -> Option<Mode> {
     let rights = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Mode::RWXU,
         FileType::RegularFile => Mode::RUSR | Mode::WUSR,

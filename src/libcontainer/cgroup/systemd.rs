@@ -10,7 +10,7 @@ use zbus::{OwnedObjectPath, Variant};
 use super::UnitName;
 use super::bus::{Bus, BusMessage, BusReply, Method};
 use super::bus_sockets::sockets;
-use super::unit_values::named;
+use super::unit_values::with_variant;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Environment;
 use crate::plan::resources::unit::{Manager, Need, Property, Unit};
@@ -39,7 +39,7 @@ pub struct Starting {
 /// # Errors
 /// systemd cannot be reached.
 pub fn start(unit: &Unit, pid: i32, environment: &Environment) -> Result<Starting> {
-    let name = UnitName::of(unit);
+    let name = UnitName::from(unit);
     let mut bus = connect(unit.manager, environment)?;
     let serial = call_start(&mut bus, unit, pid, &unit.properties)?;
     Ok(Starting { bus, name, serial, unit: unit.clone(), pid, done: VecDeque::new() })
@@ -97,7 +97,7 @@ impl Again {
 ///
 /// # Errors
 /// systemd's error.
-pub fn set(
+pub fn set_properties(
     unit: &UnitName,
     requested: &[Property],
     kept: &[Property],
@@ -114,7 +114,7 @@ fn set_on(bus: &mut Bus, unit: &UnitName, requested: &[Property], kept: &[Proper
     let (mut kept, mut needs, mut refused) = (kept, [Need::Must, Need::May].as_slice(), None);
     loop {
         let list = requested.iter().chain(kept).filter(|property| needs.contains(&property.need));
-        let list = list.map(named).collect::<Result<Vec<_>>>()?;
+        let list = list.map(with_variant).collect::<Result<Vec<_>>>()?;
         if list.is_empty() {
             return Ok(refused);
         }
@@ -156,7 +156,7 @@ pub fn attach(unit: &UnitName, pid: i32, environment: &Environment) -> Result<()
 }
 
 /// True below the cgroup that is delegated to the user's own systemd.
-pub fn is_users(directory: &Path) -> bool {
+pub fn is_of_user_manager(directory: &Path) -> bool {
     let service = |part: &str| part.starts_with("user@") && part.ends_with(".service");
     directory.iter().filter_map(|part| part.to_str()).any(service)
 }
@@ -166,7 +166,7 @@ pub fn is_users(directory: &Path) -> bool {
 ///
 /// # Errors
 /// systemd's error.
-pub fn bring_in(pid: i32, environment: &Environment) -> Result<()> {
+pub fn move_to_user_manager(pid: i32, environment: &Environment) -> Result<()> {
     let unit = Unit {
         name: format!("coracle-exec-{pid}.scope"),
         slice: "app.slice".to_owned(),
@@ -244,14 +244,14 @@ fn job_done(bus: &mut Bus, job: &OwnedObjectPath, done: &mut VecDeque<(OwnedObje
 ///
 /// # Errors
 /// This host was not booted with systemd, or the user has no manager.
-pub fn available(manager: Manager, environment: &Environment) -> Result<()> {
+pub fn must_be_reachable(manager: Manager, environment: &Environment) -> Result<()> {
     sockets(manager, environment).map(drop)
 }
 
 /// Checks that systemd answers our greeting.
 ///
 /// # Errors
-/// Those of `available`, and no socket answers in time.
+/// Those of `must_be_reachable`, and no socket answers in time.
 pub fn must_answer(manager: Manager, environment: &Environment) -> Result<()> {
     Bus::connect(&sockets(manager, environment)?, limits::ANSWER).map(drop)
 }
@@ -265,7 +265,7 @@ fn connect(manager: Manager, environment: &Environment) -> Result<Bus> {
 }
 
 fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> Result<u32> {
-    let name = UnitName::of(unit);
+    let name = UnitName::from(unit);
     let mut list: Vec<(&str, Variant<'_>)> = vec![
         ("Description", Variant::from(format!("coracle container {}", unit.name))),
         ("DefaultDependencies", Variant::from(false)),
@@ -283,7 +283,7 @@ fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> 
         list.push(("PIDs", Variant::from(vec![u32::try_from(pid)?])));
     }
     for property in properties {
-        list.push(named(property)?);
+        list.push(with_variant(property)?);
     }
     let no_more: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
     bus.call(SYSTEMD, manager("StartTransientUnit"), &(unit.name.as_str(), "replace", list, no_more))

@@ -14,10 +14,10 @@ use super::rights;
 use crate::sys::errno::words;
 
 /// The time limit of a walk that only reads, over all hierarchies. The container runs during this time.
-const LOOKING: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(10);
 /// The time limit of a walk that kills processes and removes directories. The kernel needs 0.5 ms to remove one cgroup, and more
 /// on a busy machine.
-const ENDING: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(120);
 /// The largest number of directories in one walk, because their names need our memory. After that, it visits only one directory
 /// in each.
 const MOST: usize = 1 << 17;
@@ -111,13 +111,13 @@ pub(super) struct Walk {
 
 impl Walk {
     /// A walk that only reads.
-    pub(super) fn to_look() -> Walk {
-        Walk { began: Instant::now(), time: LOOKING, left: MOST, more: false, spared: Vec::new() }
+    pub(super) fn short() -> Walk {
+        Walk { began: Instant::now(), time: SHORT, left: MOST, more: false, spared: Vec::new() }
     }
 
     /// A walk that kills processes and removes directories.
-    pub(super) fn to_end() -> Walk {
-        Walk { time: ENDING, ..Walk::to_look() }
+    pub(super) fn long() -> Walk {
+        Walk { time: LONG, ..Walk::short() }
     }
 
     /// Leaves these directories out. A missing directory is not an error.
@@ -127,21 +127,21 @@ impl Walk {
         self
     }
 
-    /// Visits `top` and all directories below it. Calls `enter` for each directory, before those below it. Calls `leave` for each
+    /// Visits `top` and all directories below it. Calls `first` for each directory, before those below it. Calls `last` for each
     /// directory but `top`, after those below it, with its parent and its name. Directories that are removed in the meantime are
     /// left out. If there are too many, visits as many as the limits allow. If the kernel refuses one, visits all others.
     ///
     /// # Errors
-    /// Some directories were not visited, or the kernel has refused something, also to `enter` or `leave`.
+    /// Some directories were not visited, or the kernel has refused something, also to `first` or `last`.
     pub(super) fn through(
         &mut self,
         top: &Path,
-        mut enter: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
-        mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
+        mut first: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+        mut last: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
     ) -> Result<(), WalkEnd> {
         let mut refusals = Refusals::default();
         let mut levels = Vec::new();
-        let opened = rights::of(top, || rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()));
+        let opened = rights::restoring(top, || rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()));
         let mut here = match opened.and_then(|top| self.unless_spared(top)) {
             Ok(Some(top)) => top,
             Ok(None) => return Ok(()),
@@ -151,7 +151,7 @@ impl Walk {
                 return Err(WalkEnd::Refused(refusals));
             }
         };
-        let below = self.visit(&here, &mut enter, |errno| refusals.add(&[], None, errno));
+        let below = self.visit(&here, &mut first, |errno| refusals.add(&[], None, errno));
         levels.push(WalkLevel { name: CString::default(), below });
         while let Some(level) = levels.last_mut() {
             if self.is_late() {
@@ -160,13 +160,13 @@ impl Walk {
             if let Some(name) = level.below.pop() {
                 match self.child(&here, &name) {
                     Ok(Some(child)) => {
-                        let below = self.visit(&child, &mut enter, |errno| refusals.add(&levels, Some(&name), errno));
+                        let below = self.visit(&child, &mut first, |errno| refusals.add(&levels, Some(&name), errno));
                         levels.push(WalkLevel { name, below });
                         here = child;
                     }
                     Ok(None) => {}
                     // A directory that cannot be opened can be removed nevertheless, if it is empty.
-                    Err(errno) if leave(here.as_fd(), &name).is_err() || exists(&here, &name) => {
+                    Err(errno) if last(here.as_fd(), &name).is_err() || exists(&here, &name) => {
                         refusals.add(&levels, Some(&name), errno);
                     }
                     Err(_) => {}
@@ -184,7 +184,7 @@ impl Walk {
                     break;
                 }
             }
-            if let Err(errno) = leave(here.as_fd(), &done) {
+            if let Err(errno) = last(here.as_fd(), &done) {
                 refusals.add(&levels, Some(&done), errno);
             }
         }
@@ -212,15 +212,15 @@ impl Walk {
         Ok((!spared).then_some(directory))
     }
 
-    /// Enters a directory. Returns the names of those below it.
+    /// Calls `first` for a directory. Returns the names of those below it.
     fn visit(
         &mut self,
         directory: &OwnedFd,
-        enter: &mut impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+        first: &mut impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
         mut refused: impl FnMut(Errno),
     ) -> Vec<CString> {
         let mut names = Vec::new();
-        for done in [enter(directory.as_fd()), self.below(directory, &mut names)] {
+        for done in [first(directory.as_fd()), self.below(directory, &mut names)] {
             if let Some(errno) = done.err().filter(|errno| !is_gone(*errno)) {
                 refused(errno);
             }
@@ -230,7 +230,7 @@ impl Walk {
 
     /// The directories in `directory`, as many as the limits allow.
     fn below(&mut self, directory: &OwnedFd, names: &mut Vec<CString>) -> Result<(), Errno> {
-        let entries = rights::in_directory(directory.as_fd(), c".", || Dir::read_from(directory))?;
+        let entries = rights::restoring_in(directory.as_fd(), c".", || Dir::read_from(directory))?;
         for entry in entries {
             let entry = entry?;
             if entry.file_type() == FileType::Directory && ![c".", c".."].contains(&entry.file_name()) {
@@ -268,7 +268,7 @@ fn exists(above: &OwnedFd, name: &CStr) -> bool {
 /// # Errors
 /// Those of `Walk::through`.
 pub(super) fn remove_below(top: &Path, spared: &[PathBuf]) -> Result<(), WalkEnd> {
-    Walk::to_end().sparing(spared).through(top, |_| Ok(()), remove_unused)
+    Walk::long().sparing(spared).through(top, |_| Ok(()), remove_unused)
 }
 
 /// Removes a directory if it is not in use.
@@ -276,7 +276,7 @@ pub(super) fn remove_below(top: &Path, spared: &[PathBuf]) -> Result<(), WalkEnd
 /// # Errors
 /// The kernel's error.
 pub(super) fn remove_unused(above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match rights::in_directory(above, name, || rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR)) {
+    match rights::restoring_in(above, name, || rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR)) {
         Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
         other => other,
     }
@@ -315,13 +315,13 @@ mod tests {
             left.push(name.to_owned());
             Ok(())
         };
-        Walk::to_look().through(top.path(), enter, leave).unwrap();
+        Walk::short().through(top.path(), enter, leave).unwrap();
         assert_eq!((entered, left.len()), (33, 32));
         let place = |wanted: &CStr| left.iter().position(|name| name.as_c_str() == wanted);
         assert!(place(c"b") < place(c"a"), "what is below comes first");
         remove_below(top.path(), &[]).unwrap();
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
-        assert_eq!(Walk::to_look().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
+        assert_eq!(Walk::short().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
         let leave = |_: BorrowedFd<'_>, name: &CStr| {
             if name.count_bytes() == 1 && *name < *c"a" { Err(Errno::PERM) } else { Ok(()) }
         };
-        let end = Walk::to_look().through(top.path(), enter, leave).unwrap_err();
+        let end = Walk::short().through(top.path(), enter, leave).unwrap_err();
         assert_eq!(entered, 10);
         let WalkEnd::Refused(refusals) = &end else { panic!("{end}") };
         assert_eq!(refusals.named.len() + refusals.more, 7, "{end}");
@@ -351,7 +351,7 @@ mod tests {
             entered += 1;
             Ok(())
         };
-        Walk::to_look().sparing(&[top.path().join("a")]).through(top.path(), enter, |_, _| Ok(())).unwrap();
+        Walk::short().sparing(&[top.path().join("a")]).through(top.path(), enter, |_, _| Ok(())).unwrap();
         assert_eq!(entered, 3);
     }
 
@@ -370,18 +370,18 @@ mod tests {
             };
             (walk.through(top.path(), enter, |_, _| Ok(())), entered)
         };
-        let mut bounds = Walk { left: 84, ..Walk::to_look() };
+        let mut bounds = Walk { left: 84, ..Walk::short() };
         assert_eq!(count(&mut bounds), (Ok(()), 85));
         // The limits are for the whole walk. It visits one branch to its end nevertheless.
         assert_eq!(count(&mut bounds), (Err(WalkEnd::TooMany), 4));
-        let (end, entered) = count(&mut Walk { left: 10, ..Walk::to_look() });
+        let (end, entered) = count(&mut Walk { left: 10, ..Walk::short() });
         assert!(end == Err(WalkEnd::TooMany) && entered < 40, "{entered}");
         assert_eq!(
-            count(&mut Walk { time: Duration::ZERO, ..Walk::to_end() }),
+            count(&mut Walk { time: Duration::ZERO, ..Walk::long() }),
             (Err(WalkEnd::TooLong(Duration::ZERO)), 1)
         );
         assert_eq!(WalkEnd::TooMany.to_string(), "there are more than 131072 cgroups below it");
-        let attempt = || Walk { left: 5, ..Walk::to_look() }.through(top.path(), |_| Ok(()), remove_unused);
+        let attempt = || Walk { left: 5, ..Walk::short() }.through(top.path(), |_| Ok(()), remove_unused);
         let attempts = (0..100).take_while(|_| attempt() != Ok(())).count();
         assert!(attempts < 85, "{attempts}");
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);

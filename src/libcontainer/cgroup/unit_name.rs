@@ -17,12 +17,13 @@ pub struct UnitName {
     pub manager: Manager,
 }
 
-impl UnitName {
-    /// The name of a planned unit.
-    pub fn of(unit: &Unit) -> UnitName {
+impl From<&Unit> for UnitName {
+    fn from(unit: &Unit) -> UnitName {
         UnitName { name: unit.name.clone(), manager: unit.manager }
     }
+}
 
+impl UnitName {
     /// The unit's directory, if `directory` is that directory or below it. Otherwise `directory` itself.
     pub(super) fn outermost<'p>(&self, directory: &'p Path) -> &'p Path {
         let name = OsStr::new(&self.name);

@@ -6,8 +6,8 @@ use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::resources::unit::{Property, PropertyValue};
 
-/// The name and the value.
-pub(super) fn named(property: &Property) -> Result<(&str, Variant<'_>)> {
+/// The name of a property, and its value.
+pub(super) fn with_variant(property: &Property) -> Result<(&str, Variant<'_>)> {
     let value = variant(&property.value).with_context(|| format!("unit property {}", property.name))?;
     Ok((property.name.as_str(), value))
 }

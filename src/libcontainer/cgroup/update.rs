@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::files::{must_fit, put, undone};
+use super::files::{must_fit, put};
+use super::refusal::undone;
 use super::{Cgroup, systemd};
 use crate::error::{Error, Result, error};
 use crate::plan::resources::unit_properties::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
@@ -27,20 +28,20 @@ pub struct LimitChange<'a> {
 pub struct ChangedLimits<'a> {
     cgroup: &'a Cgroup,
     change: LimitChange<'a>,
-    before: Vec<Before>,
+    before: Vec<Former>,
     /// Values that could not be written again.
     pub warnings: Vec<Error>,
 }
 
-/// A file that systemd writes, and its former contents.
+/// A file that systemd writes with its own rounding, and its exact contents before.
 #[derive(Debug)]
-struct Exact {
+struct RoundedFile {
     path: PathBuf,
     said: String,
 }
 
-impl Exact {
-    fn put_back(&self) -> Result<()> {
+impl RoundedFile {
+    fn write_back(&self) -> Result<()> {
         // A file that does not exist any more need not be written.
         if fs::read_to_string(&self.path).is_ok_and(|says| says != self.said) {
             let (said, path) = (self.said.trim(), self.path.display());
@@ -51,9 +52,9 @@ impl Exact {
     }
 }
 
-/// The former contents of a file.
+/// A file that a limit was written to, and its contents before.
 #[derive(Debug)]
-struct Before {
+struct Former {
     path: PathBuf,
     said: String,
     /// The value that restores the contents. None if no value does.
@@ -70,30 +71,26 @@ impl Cgroup {
         let before = self.before(change.writes.iter().chain(change.kept));
         let mut changed = ChangedLimits { cgroup: self, change, before, warnings: Vec::new() };
         for write in change.writes {
-            if let (Some(limit), Some(directory)) = (write.unless_used, self.directory_of(write)) {
+            if let (Some(limit), Some(directory)) = (write.unless_used, self.directory_of(&write.controller)) {
                 must_fit(write, limit, directory).map_err(|refusal| refusal.error)?;
             }
         }
-        let done = changed.make();
+        let done = changed.write();
         match done {
             Ok(()) => Ok(changed),
             Err(error) => Err(undone(error, changed.undo())),
         }
     }
 
-    fn directory_of(&self, write: &Write) -> Option<&PathBuf> {
-        self.paths.get(self.controllers.get(&write.controller).unwrap_or(&write.controller))
-    }
-
-    fn before<'w>(&self, writes: impl Iterator<Item = &'w Write>) -> Vec<Before> {
+    fn before<'w>(&self, writes: impl Iterator<Item = &'w Write>) -> Vec<Former> {
         let mut all = Vec::new();
         for write in writes {
-            let Some(directory) = self.directory_of(write) else { continue };
+            let Some(directory) = self.directory_of(&write.controller) else { continue };
             let mut look = |file: &str, value: &str| {
                 let path = directory.join(file);
                 if let Ok(said) = fs::read_to_string(&path) {
                     let value = former(file, value, &said);
-                    all.push(Before { path, said, value, write: write.clone() });
+                    all.push(Former { path, said, value, write: write.clone() });
                 }
             };
             look(&write.file, &write.value);
@@ -112,7 +109,7 @@ impl Cgroup {
         writes: &[Write],
         kept: &[Write],
         devices: Option<&DeviceAccess>,
-    ) -> Result<(Vec<Exact>, Option<Error>)> {
+    ) -> Result<(Vec<RoundedFile>, Option<Error>)> {
         let Some(unit) = self.unit() else { return Ok((Vec::new(), None)) };
         let known = |writes: &[Write]| {
             let mut list = properties(&self.with_quota_and_period(writes));
@@ -126,35 +123,30 @@ impl Cgroup {
         if requested.is_empty() && kept.is_empty() {
             return Ok((Vec::new(), None));
         }
-        let exact = self.what_systemd_rounds();
+        let exact = self.rounded_files();
         let mut refused = None;
-        let mut set = || {
-            refused = systemd::set(unit, &requested, &kept, &self.environment)?;
+        self.unseen(self.paths.get("devices"), || {
+            refused = systemd::set_properties(unit, &requested, &kept, &self.environment)?;
             Ok(())
-        };
-        if self.paths.contains_key("devices") {
-            self.unseen_by_processes(set)?
-        } else {
-            set()?
-        }
-        Ok((exact.into_iter().filter(|exact| exact.put_back().is_err()).collect(), refused))
+        })?;
+        Ok((exact.into_iter().filter(|exact| exact.write_back().is_err()).collect(), refused))
     }
 
     /// Writes back the files that systemd has rounded, and that `writes` does not contain.
-    fn exact_again(&self, rounded: &[Exact], writes: &[Write]) -> Result<()> {
-        let written = |exact: &Exact| {
+    fn write_back_rounded(&self, rounded: &[RoundedFile], writes: &[Write]) -> Result<()> {
+        let written = |exact: &RoundedFile| {
             writes.iter().any(|write| {
-                self.directory_of(write).is_some_and(|directory| directory.join(&write.file) == exact.path)
+                self.directory_of(&write.controller).is_some_and(|directory| directory.join(&write.file) == exact.path)
             })
         };
-        rounded.iter().filter(|exact| !written(exact)).try_for_each(Exact::put_back)
+        rounded.iter().filter(|exact| !written(exact)).try_for_each(RoundedFile::write_back)
     }
 
     /// The contents of the files that systemd writes again.
-    fn what_systemd_rounds(&self) -> Vec<Exact> {
+    fn rounded_files(&self) -> Vec<RoundedFile> {
         let all = self.paths.values().flat_map(|directory| REWRITTEN.map(|file| directory.join(file)));
         // Each version, and each controller, has only some of them.
-        all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| Exact { path, said })).collect()
+        all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| RoundedFile { path, said })).collect()
     }
 
     /// For systemd, a quota is a share of the CPU. Version 1 has two files for it: if one of them is written, the other
@@ -165,7 +157,8 @@ impl Cgroup {
         let [quota, period] = QUOTA_AND_PERIOD;
         for (there, missing) in [(quota, period), (period, quota)] {
             let Some(write) = written(there).filter(|_| written(missing).is_none()) else { continue };
-            let said = self.directory_of(write).map(|directory| fs::read_to_string(directory.join(missing)));
+            let said =
+                self.directory_of(&write.controller).map(|directory| fs::read_to_string(directory.join(missing)));
             if let Some(Ok(said)) = said {
                 all.push(Write { file: missing.to_owned(), value: said.trim().to_owned(), ..write.clone() });
             }
@@ -173,9 +166,10 @@ impl Cgroup {
         all
     }
 
-    /// Calls `act` while the processes are frozen, so that they do not see the change.
-    fn unseen_by_processes(&self, act: impl FnOnce() -> Result<()>) -> Result<()> {
-        let frozen = !self.is_frozen()? && self.freeze().is_ok();
+    /// Calls `act`. If it empties a list of devices meanwhile, that in the directory `emptied`, the processes are frozen during the
+    /// call: they must not miss a device that stays allowed.
+    fn unseen(&self, emptied: Option<&PathBuf>, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        let frozen = emptied.is_some() && !self.is_frozen()? && self.freeze().is_ok();
         let done = act();
         if frozen {
             self.thaw()?;
@@ -184,22 +178,21 @@ impl Cgroup {
     }
 
     fn change_devices(&self, access: &DeviceAccess) -> Result<()> {
-        let still = match access {
-            // Only if the old list allowed everything, the kernel's list is emptied first.
-            DeviceAccess::List(_) => {
-                let list =
-                    self.paths.get("devices").map(|directory| fs::read_to_string(directory.join("devices.list")));
-                list.is_some_and(|list| list.is_ok_and(|list| list.starts_with('a')))
-            }
-            DeviceAccess::Program(_) | DeviceAccess::Unrestricted | DeviceAccess::Missing(_) => false,
+        let allows_all = |directory: &&PathBuf| {
+            fs::read_to_string(directory.join("devices.list")).is_ok_and(|list| list.starts_with('a'))
         };
-        let restrict = || self.restrict(access).map_err(|refusal| refusal.error);
-        if still { self.unseen_by_processes(restrict) } else { restrict() }
+        let emptied = match access {
+            // Only if the old list allowed everything, the kernel's list is emptied first.
+            DeviceAccess::List(_) => self.paths.get("devices").filter(allows_all),
+            DeviceAccess::Program(_) | DeviceAccess::Unrestricted | DeviceAccess::Missing(_) => None,
+        };
+        self.unseen(emptied, || self.restrict(access).map_err(|refusal| refusal.error))
     }
 }
 
 impl ChangedLimits<'_> {
-    fn make(&mut self) -> Result<()> {
+    /// Writes all that was requested.
+    fn write(&mut self) -> Result<()> {
         let LimitChange { writes, kept, devices } = self.change;
         let all = [writes, kept].concat();
         let (rounded, refused) = self.cgroup.tell_systemd(writes, kept, devices.map(|[new, _]| new))?;
@@ -207,7 +200,7 @@ impl ChangedLimits<'_> {
         self.cgroup.apply(writes)?;
         let again = kept.iter().map(|write| self.cgroup.apply_one(write));
         self.warnings.extend(again.filter_map(Result::err).map(|refusal| refusal.error));
-        self.cgroup.exact_again(&rounded, &all)?;
+        self.cgroup.write_back_rounded(&rounded, &all)?;
         devices.map_or(Ok(()), |[new, _]| self.cgroup.change_devices(new))
     }
 
@@ -224,16 +217,16 @@ impl ChangedLimits<'_> {
         let by_systemd =
             self.cgroup.tell_systemd(&formerly.collect::<Vec<_>>(), &[], self.change.devices.map(|[_, old]| old));
         // Values limit each other: if the kernel refuses one order, it accepts the other.
-        let refused: Vec<_> = self.before.iter().rev().filter(|before| before.set_back().is_err()).collect();
-        let refused = refused.into_iter().map(Before::set_back).filter_map(Result::err).next();
+        let refused: Vec<_> = self.before.iter().rev().filter(|before| before.write_back().is_err()).collect();
+        let refused = refused.into_iter().map(Former::write_back).filter_map(Result::err).next();
         let devices = self.change.devices.map_or(Ok(()), |[_, old]| self.cgroup.change_devices(old));
-        let exact = by_systemd.and_then(|(rounded, _)| self.cgroup.exact_again(&rounded, self.change.writes));
+        let exact = by_systemd.and_then(|(rounded, _)| self.cgroup.write_back_rounded(&rounded, self.change.writes));
         exact.and(refused.map_or(Ok(()), Err)).and(devices)
     }
 }
 
-impl Before {
-    fn set_back(&self) -> Result<()> {
+impl Former {
+    fn write_back(&self) -> Result<()> {
         let Some(value) = &self.value else { return Ok(()) };
         if fs::read_to_string(&self.path).is_ok_and(|says| says == self.said) {
             return Ok(());
@@ -300,12 +293,12 @@ mod tests {
         let path = directory.path().join("cpu.max");
         fs::write(&path, "1000 100000\n").unwrap();
         let cgroup = Cgroup { paths: [(String::new(), directory.path().to_path_buf())].into(), ..Cgroup::default() };
-        let rounded = [Exact { path: path.clone(), said: "1234 100000\n".to_owned() }];
-        cgroup.exact_again(&rounded, &[]).unwrap();
+        let rounded = [RoundedFile { path: path.clone(), said: "1234 100000\n".to_owned() }];
+        cgroup.write_back_rounded(&rounded, &[]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().trim(), "1234 100000");
         // A file that refuses every value.
-        let refusing = [Exact { path: "/proc/version".into(), said: "7\n".to_owned() }];
-        let said = cgroup.exact_again(&refusing, &[]).unwrap_err().to_string();
+        let refusing = [RoundedFile { path: "/proc/version".into(), said: "7\n".to_owned() }];
+        let said = cgroup.write_back_rounded(&refusing, &[]).unwrap_err().to_string();
         assert!(said.starts_with("linux.resources: write 7 back to /proc/version: "), "{said}");
         // A value that does not have its expected contents.
         fs::write(&path, "5 5\n").unwrap();
@@ -317,7 +310,7 @@ mod tests {
             unless_used: None,
             at: crate::config::At::new("place"),
         };
-        cgroup.exact_again(&rounded, &[write]).unwrap();
+        cgroup.write_back_rounded(&rounded, &[write]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "5 5\n");
     }
 

@@ -136,7 +136,7 @@ impl Container {
             // runc also records directories that it could not enter.
             paths.retain(|_, path| path.is_dir());
         }
-        Cgroup::open(paths, unit, &self.environment)
+        Cgroup::recorded(paths, unit, &self.environment)
     }
 
     /// Checks that we or root have written its record. Commands that only print it do not need this check.

@@ -143,7 +143,7 @@ fn end_creator(path: &Path, requested: &mut Option<Instant>, environment: &Envir
                 let _ = signals::send(init.as_fd(), libc::SIGKILL);
             }
             // The undo reports what remains.
-            let _ = Cgroup::open(note.cgroup, None, environment).kill();
+            let _ = Cgroup::recorded(note.cgroup, None, environment).kill();
         }
     }
 }

@@ -242,7 +242,7 @@ fn must_have_own_mounts(container: &Container) -> Result<()> {
 
 /// A value that thaws the container later. None if the container has no freezer.
 fn thaw(container: &Container) -> Result<Option<Thaw>> {
-    let found = container.cgroup().thawing()?;
+    let found = container.cgroup().thaw_file()?;
     Ok(found.map(|(file, word)| Thaw { file: file.into(), word }))
 }
 

@@ -8,7 +8,7 @@ use super::frozen::has_ended;
 use super::host_mounts::take_away;
 use super::identity::Identity;
 use super::{hooks, undo};
-use crate::cgroup::{Cgroup, names};
+use crate::cgroup::{Cgroup, with_names};
 use crate::config::At;
 use crate::container::{Container, Lock};
 use crate::error::{Context, Error, Kind, Result, bail, error};
@@ -152,13 +152,13 @@ fn empty_cgroup(
 ) -> Result<Option<Error>> {
     let may_be_empty = own == OwnProcesses::Ended || leftovers == Leftovers::None;
     // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
-    if may_be_empty && cgroup.remove_unused() {
+    if may_be_empty && cgroup.remove_own_directories() {
         return Ok(None);
     }
     let nested = container.nested()?;
     let below = nested.iter().flat_map(|(_, directories)| directories.iter().cloned());
     *cgroup = std::mem::take(cgroup).sparing(below);
-    if may_be_empty && nested.is_empty() && cgroup.remove_empty() {
+    if may_be_empty && nested.is_empty() && cgroup.remove_with_directories_below() {
         return Ok(None);
     }
     let mut warning = None;
@@ -172,7 +172,7 @@ fn empty_cgroup(
         // `kill` kills the processes that it finds in any case. If it cannot read all of the cgroup, it returns the reason.
         let others = others.unwrap_or_default();
         if !others.is_empty() {
-            let names = names(&others);
+            let names = with_names(&others);
             warning = Some(error!("processes that others have put into the container's cgroups are killed: {names}"));
         }
         cgroup.kill()?;

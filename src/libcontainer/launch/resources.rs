@@ -25,7 +25,7 @@ impl KernelGroups {
         let mut resources = KernelGroups { cgroup: None, group: None };
         if let Some(PlannedCgroup { placement, writes, .. }) = &plan.cgroup {
             if let Some(unit) = &placement.unit {
-                systemd::available(unit.manager, environment)?;
+                systemd::must_be_reachable(unit.manager, environment)?;
             }
             resources.cgroup = Some(Cgroup::create(placement, writes, environment)?);
         }
@@ -45,7 +45,7 @@ impl KernelGroups {
         if placement.unit.is_some() {
             return Ok(None);
         }
-        cgroup.must_have_what(writes, placement)?;
+        cgroup.must_have_directories_for(writes, placement)?;
         cgroup.apply(writes)?;
         Ok(cgroup.apply_devices(devices, placement.on_forbidden_devices)?.as_deref().map(devices_not_restricted))
     }

@@ -371,7 +371,7 @@ impl Restore<'_> {
                 let why = cgroup.apply_devices(&planned.devices, planned.placement.on_forbidden_devices)?;
                 making.warnings.extend(why.as_deref().map(super::resources::devices_not_restricted));
             }
-            planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))?;
+            planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.delegate_to(owner, pid))?;
         }
         let mut record = record::assemble(self.config, self.flags, self.plan, pid, cgroup)?;
         record.external_descriptors.clone_from(&making.streams);

@@ -210,7 +210,7 @@ impl<'c> CgroupEntry<'c> {
             launched.opened.warnings.extend(why.as_deref().map(devices_not_restricted));
         }
         // ORDER: last, after systemd has taken over the directory, and the maps of a user namespace are written.
-        placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))
+        placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.delegate_to(owner, pid))
     }
 }
 
@@ -378,7 +378,7 @@ fn answer(
 
 fn delegate(launched: &Launched<'_>, cgroup: &Cgroup) -> Result<()> {
     let delegated = launched.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.delegated.as_ref());
-    delegated.map_or(Ok(()), |delegated| cgroup.delegate(delegated, launched.child.pid))
+    delegated.map_or(Ok(()), |delegated| cgroup.delegate_below(delegated, launched.child.pid))
 }
 
 /// Refuses a complete proc or sysfs in init's mount namespace that no step unmounts. At this time, no mount of the

@@ -15,11 +15,11 @@ use crate::resctrl::{self, Kernel};
 /// # Errors
 /// The first failure. Then the note must stay.
 pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
-    let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone(), environment);
+    let cgroup = Cgroup::recorded(note.cgroup.clone(), note.unit.clone(), environment);
     let init = note.init.map_or(Ok(()), |init| end(init, &cgroup));
     let cgroup = cgroup.kill().and_then(|()| cgroup.delete());
     // An init without its runtime ends by itself, so our own cgroups become empty.
-    let coming = Cgroup::open(note.coming.clone(), None, environment).delete();
+    let coming = Cgroup::recorded(note.coming.clone(), None, environment).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
     // ORDER: after init has ended. Until then it may mount something.
     let mounts = add_submounts(lock).and_then(|()| lock.mounted()).and_then(|mounted| {

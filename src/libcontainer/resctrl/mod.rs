@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cgroup::put;
+use crate::cgroup::{put, undone};
 use crate::error::{Context, Result, bail, error};
 use crate::plan::resctrl::{GroupOwner, ResctrlGroup, Schema};
 use crate::sys::errno::in_words;
@@ -247,13 +247,7 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
     let changed = ChangedSchemata { directory: directory.to_path_buf(), before: before.collect() };
     match write(directory, schemata, tree) {
         Ok(()) => Ok(changed),
-        Err(error) => Err(match changed.undo(tree) {
-            Ok(()) => error,
-            Err(more) => {
-                let text = format!("{error}; and the earlier values could not be restored: {more}");
-                error.reworded(text)
-            }
-        }),
+        Err(error) => Err(undone(error, changed.undo(tree))),
     }
 }
 

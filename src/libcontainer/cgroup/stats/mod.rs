@@ -2,14 +2,14 @@
 //! and others read. The parsers are pure. If a file is missing (its controller is off), its numbers are 0.
 
 mod numbers;
-mod text;
+mod parse;
 mod v1;
 mod v2;
 
 use std::fs;
 
 use super::Cgroup;
-use super::files::page_sizes;
+use super::refusal::page_sizes;
 
 pub use numbers::{
     Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Pids, Pressure, Psi, Throttling,

@@ -1,7 +1,7 @@
 //! Version 1 (Documentation/admin-guide/cgroup-v1).
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
-use super::text::{ReadFile, devices, keyed, list, number, pids, ranges};
+use super::parse::{ReadFile, device_entries, file_number, keyed_numbers, numbers, pids, ranges};
 
 /// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux supports.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
@@ -19,17 +19,17 @@ pub(super) fn stats(read: ReadFile<'_>, page_sizes: &[String]) -> Numbers {
 }
 
 fn cpu(read: ReadFile<'_>) -> Cpu {
-    let ticks = keyed(&read("cpuacct.stat").unwrap_or_default());
+    let ticks = keyed_numbers(&read("cpuacct.stat").unwrap_or_default());
     let time = |key: &str| ticks.get(key).copied().unwrap_or(0) * NANOSECONDS_PER_TICK;
-    let stat = keyed(&read("cpu.stat").unwrap_or_default());
+    let stat = keyed_numbers(&read("cpu.stat").unwrap_or_default());
     let count = |key: &str| stat.get(key).copied().unwrap_or(0);
     // A heading, then one line for each CPU: its number, user, system.
     let all = read("cpuacct.usage_all").unwrap_or_default();
-    let column = |n: usize| all.lines().skip(1).filter_map(|line| list(line).get(n).copied()).collect();
+    let column = |n: usize| all.lines().skip(1).filter_map(|line| numbers(line).get(n).copied()).collect();
     Cpu {
         usage: CpuUsage {
-            total: number(read, "cpuacct.usage"),
-            percpu: list(&read("cpuacct.usage_percpu").unwrap_or_default()),
+            total: file_number(read, "cpuacct.usage"),
+            percpu: numbers(&read("cpuacct.usage_percpu").unwrap_or_default()),
             percpu_kernel: column(2),
             percpu_user: column(1),
             kernel: time("system"),
@@ -45,7 +45,7 @@ fn cpu(read: ReadFile<'_>) -> Cpu {
 }
 
 fn cpuset(read: ReadFile<'_>) -> Cpuset {
-    let flag = |name: &str| number(read, &format!("cpuset.{name}"));
+    let flag = |name: &str| file_number(read, &format!("cpuset.{name}"));
     Cpuset {
         cpus: ranges(&read("cpuset.cpus").unwrap_or_default()),
         cpu_exclusive: flag("cpu_exclusive"),
@@ -64,9 +64,9 @@ fn cpuset(read: ReadFile<'_>) -> Cpuset {
 }
 
 fn memory(read: ReadFile<'_>) -> Memory {
-    let raw = keyed(&read("memory.stat").unwrap_or_default());
+    let raw = keyed_numbers(&read("memory.stat").unwrap_or_default());
     let entry = |kind: &str| {
-        let file = |name: &str| number(read, &format!("memory.{kind}{name}"));
+        let file = |name: &str| file_number(read, &format!("memory.{kind}{name}"));
         MemoryEntry {
             limit: file("limit_in_bytes"),
             usage: file("usage_in_bytes"),
@@ -88,9 +88,9 @@ fn memory(read: ReadFile<'_>) -> Memory {
 /// BFQ's numbers if BFQ is used, otherwise those of the throttle.
 fn blkio(read: ReadFile<'_>) -> Blkio {
     let of = |name: &str, throttle: Option<&str>| -> Vec<BlkioEntry> {
-        let bfq = devices(&read(&format!("blkio.bfq.{name}")).unwrap_or_default());
+        let bfq = device_entries(&read(&format!("blkio.bfq.{name}")).unwrap_or_default());
         match throttle.filter(|_| bfq.is_empty()) {
-            Some(file) => devices(&read(&format!("blkio.throttle.{file}")).unwrap_or_default()),
+            Some(file) => device_entries(&read(&format!("blkio.throttle.{file}")).unwrap_or_default()),
             None => bfq,
         }
     };
@@ -112,7 +112,7 @@ fn hugetlb(read: ReadFile<'_>, size: &str) -> Option<Hugetlb> {
     // If reservations are counted, the limit is about them.
     let prefix = if read(&file("rsvd.usage_in_bytes")).is_some() { "rsvd." } else { "" };
     read(&file(&format!("{prefix}usage_in_bytes")))?;
-    let of = |name: &str| number(read, &file(&format!("{prefix}{name}")));
+    let of = |name: &str| file_number(read, &file(&format!("{prefix}{name}")));
     Some(Hugetlb { usage: of("usage_in_bytes"), max: of("max_usage_in_bytes"), failcnt: of("failcnt") })
 }
 

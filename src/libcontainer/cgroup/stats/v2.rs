@@ -1,7 +1,7 @@
 //! Version 2 (Documentation/admin-guide/cgroup-v2.rst), in the members of version 1.
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
-use super::text::{ReadFile, keyed, number, pids, pressure};
+use super::parse::{ReadFile, file_number, keyed_numbers, number, pids, pressure};
 use crate::sys::kernel_file;
 
 pub(super) fn stats(read: ReadFile<'_>, page_sizes: &[String]) -> Numbers {
@@ -17,7 +17,7 @@ pub(super) fn stats(read: ReadFile<'_>, page_sizes: &[String]) -> Numbers {
 
 /// cpu.stat counts microseconds.
 fn cpu(read: ReadFile<'_>) -> Cpu {
-    let stat = keyed(&read("cpu.stat").unwrap_or_default());
+    let stat = keyed_numbers(&read("cpu.stat").unwrap_or_default());
     let count = |key: &str| stat.get(key).copied().unwrap_or(0);
     let time = |key: &str| count(key).saturating_mul(1000);
     Cpu {
@@ -37,22 +37,22 @@ fn cpu(read: ReadFile<'_>) -> Cpu {
 }
 
 fn memory(read: ReadFile<'_>) -> Memory {
-    let raw = keyed(&read("memory.stat").unwrap_or_default());
-    let events = keyed(&read("memory.events").unwrap_or_default());
+    let raw = keyed_numbers(&read("memory.stat").unwrap_or_default());
+    let events = keyed_numbers(&read("memory.events").unwrap_or_default());
     let usage = MemoryEntry {
-        limit: number(read, "memory.max"),
-        usage: number(read, "memory.current"),
-        max: number(read, "memory.peak"),
+        limit: file_number(read, "memory.max"),
+        usage: file_number(read, "memory.current"),
+        max: file_number(read, "memory.peak"),
         failcnt: events.get("max").copied().unwrap_or(0),
     };
     // Version 2 counts swap alone. Readers expect memory and swap together, as on version 1.
     let swap = match read("memory.swap.current") {
         None => MemoryEntry::default(),
         Some(_) => MemoryEntry {
-            limit: usage.limit.saturating_add(number(read, "memory.swap.max")),
-            usage: usage.usage.saturating_add(number(read, "memory.swap.current")),
+            limit: usage.limit.saturating_add(file_number(read, "memory.swap.max")),
+            usage: usage.usage.saturating_add(file_number(read, "memory.swap.current")),
             max: 0,
-            failcnt: keyed(&read("memory.swap.events").unwrap_or_default()).get("max").copied().unwrap_or(0),
+            failcnt: keyed_numbers(&read("memory.swap.events").unwrap_or_default()).get("max").copied().unwrap_or(0),
         },
     };
     Memory {
@@ -90,8 +90,8 @@ fn blkio(read: ReadFile<'_>) -> Blkio {
 fn hugetlb(read: ReadFile<'_>, size: &str) -> Option<Hugetlb> {
     let file = |name: &str| format!("hugetlb.{size}.{name}");
     let usage = read(&file("rsvd.current")).or_else(|| read(&file("current")))?;
-    let events = keyed(&read(&file("events")).unwrap_or_default());
-    Some(Hugetlb { usage: super::text::value(&usage), max: 0, failcnt: events.get("max").copied().unwrap_or(0) })
+    let events = keyed_numbers(&read(&file("events")).unwrap_or_default());
+    Some(Hugetlb { usage: number(&usage), max: 0, failcnt: events.get("max").copied().unwrap_or(0) })
 }
 
 #[cfg(test)]

@@ -9,18 +9,19 @@ use crate::sys::kernel_file;
 /// Reads a file of the container's cgroup by its name.
 pub(super) type ReadFile<'r> = &'r dyn Fn(&str) -> Option<String>;
 
-/// The number of a file, or 0 if the file does not exist. `max` is the largest number.
-pub(super) fn number(read: ReadFile<'_>, file: &str) -> u64 {
-    read(file).map_or(0, |text| value(&text))
+/// The number in a file, or 0 if the file does not exist. `max` is the largest number.
+pub(super) fn file_number(read: ReadFile<'_>, file: &str) -> u64 {
+    read(file).map_or(0, |text| number(&text))
 }
 
 /// The pids controller, which has the same files on both versions.
 pub(super) fn pids(read: ReadFile<'_>) -> Pids {
-    let limit = number(read, "pids.max");
-    Pids { current: number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
+    let limit = file_number(read, "pids.max");
+    Pids { current: file_number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
 }
 
-pub(super) fn value(text: &str) -> u64 {
+/// The number in a text; `max` is the largest number.
+pub(super) fn number(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
         text => text.parse().unwrap_or(0),
@@ -28,12 +29,12 @@ pub(super) fn value(text: &str) -> u64 {
 }
 
 /// The numbers of `NAME VALUE` lines.
-pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn keyed_numbers(text: &str) -> BTreeMap<String, u64> {
     kernel_file::keyed(text).filter_map(|(name, number)| Some((name.to_owned(), number.parse().ok()?))).collect()
 }
 
 /// Numbers between spaces.
-pub(super) fn list(text: &str) -> Vec<u64> {
+pub(super) fn numbers(text: &str) -> Vec<u64> {
     text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
@@ -43,7 +44,7 @@ pub(super) fn ranges(text: &str) -> Vec<u16> {
 }
 
 /// `8:0 Read 4096` lines, or `8:0 4096` if the number is for all operations.
-pub(super) fn devices(text: &str) -> Vec<BlkioEntry> {
+pub(super) fn device_entries(text: &str) -> Vec<BlkioEntry> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();
@@ -82,12 +83,12 @@ mod tests {
 
     #[test]
     fn each_form_is_read() {
-        assert_eq!(value("max\n"), u64::MAX);
-        assert_eq!(value("17\n"), 17);
-        assert_eq!(keyed("a 1\nb_c 22\nbad x\n"), BTreeMap::from([("a".into(), 1), ("b_c".into(), 22)]));
+        assert_eq!(number("max\n"), u64::MAX);
+        assert_eq!(number("17\n"), 17);
+        assert_eq!(keyed_numbers("a 1\nb_c 22\nbad x\n"), BTreeMap::from([("a".into(), 1), ("b_c".into(), 22)]));
         assert_eq!(ranges("0-2,5\n"), [0, 1, 2, 5]);
         assert!(ranges("\n").is_empty());
-        let entries = devices("8:0 Read 4096\n8:0 Total 4096\n8:16 77\nTotal 4096\n");
+        let entries = device_entries("8:0 Read 4096\n8:0 Total 4096\n8:16 77\nTotal 4096\n");
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[0], BlkioEntry { major: 8, minor: 0, op: "Read".into(), value: 4096 });
         assert_eq!(entries[2], BlkioEntry { major: 8, minor: 16, op: String::new(), value: 77 });
