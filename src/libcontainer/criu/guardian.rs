@@ -1,5 +1,5 @@
-//! A process that outlives a runtime that is killed. CRIU must end then, and may need some time to undo its work. If it does not end,
-//! it is killed; and if it has not thawed the container, that is done.
+//! A process that outlives a runtime that is killed. CRIU must end then, and may need some time to undo its work. If CRIU does not
+//! end, the guardian kills it. Then the guardian thaws the container.
 
 use std::io::PipeWriter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,8 +11,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::error::{Context, Result, error};
 use crate::sys::clone::{Alone, clone, exit};
-use crate::sys::errno::in_words;
-use crate::sys::errno::retry;
+use crate::sys::errno::{in_words, retry};
 use crate::sys::{fds, signals};
 use crate::wait::limits;
 
@@ -25,7 +24,7 @@ pub struct Thaw {
     pub word: &'static str,
 }
 
-/// The guardian. It ends when this is dropped: all that is to be undone is undone.
+/// The guardian. It ends when this is dropped, and undoes nothing then.
 #[derive(Debug)]
 pub struct Guardian {
     pidfd: OwnedFd,
@@ -34,7 +33,7 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// Begins to watch over the CRIU with this pidfd. It has `patience` with it after our end.
+    /// Begins to watch over the CRIU with this pidfd. After our end, CRIU has the time `patience` to end.
     pub(super) fn begin(criu: BorrowedFd<'_>, thaw: Option<&Thaw>, patience: Duration) -> Result<Guardian> {
         let (ends, needed) = std::io::pipe().context("pipe")?;
         let (ends, thaw) = (ends.as_fd(), thaw.map(|thaw| (thaw.file.as_fd(), thaw.word)));

@@ -20,12 +20,12 @@ const PARENT: &str = "parent";
 const LOG: &str = "dump.log";
 
 /// The first bytes of every file but the inventory.
-const COMMON: u32 = 0x5456_4319;
-const OF_INVENTORY: u32 = 0x5831_3116;
-const OF_PROCESSES: u32 = 0x5027_3030;
-const OF_CORE: u32 = 0x5505_3847;
-const OF_MOUNTS: u32 = 0x5556_3928;
-const OF_PAGE_MAP: u32 = 0x5608_4025;
+const COMMON_MAGIC: u32 = 0x5456_4319;
+const INVENTORY_MAGIC: u32 = 0x5831_3116;
+const PROCESSES_MAGIC: u32 = 0x5027_3030;
+const CORE_MAGIC: u32 = 0x5505_3847;
+const MOUNTS_MAGIC: u32 = 0x5556_3928;
+const PAGE_MAP_MAGIC: u32 = 0x5608_4025;
 /// The newest form of images that is known (CRTOOLS_IMAGES_V1_1).
 const NEWEST: u32 = 2;
 /// The longest file that is read. The map of 100 GiB of memory has some MiB.
@@ -33,7 +33,7 @@ const MOST: u64 = 64 << 20;
 /// The most directories that are parents of each other.
 const MOST_PARENTS: usize = 256;
 
-/// What the images contain.
+/// The contents of the images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageContents {
     /// The version of CRIU in its log, if the log is there.
@@ -162,11 +162,11 @@ pub fn own_architecture() -> &'static str {
     }
 }
 
-/// Reads the images in `directory`, and what is wrong with them: a restore would fail. Their memory is not looked at.
+/// Reads the images in `directory`, but not their memory. With a fault, a restore would fail.
 pub fn contents(directory: &Path) -> (ImageContents, Vec<ImageFault>) {
     let mut reading = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
     if reading.inventory() {
-        reading.found.criu = version(directory);
+        reading.found.criu = version_in_log(directory);
         reading.processes();
         reading.all_mounts();
         reading.parents();
@@ -187,7 +187,7 @@ pub fn label(directory: &Path) -> Option<String> {
 pub fn memory_faults(directory: &Path) -> Vec<ImageFault> {
     let (mut faults, mut below, mut seen) = (Vec::new(), PathBuf::new(), HashSet::new());
     let mut own = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
-    let processes = own.decoded::<TreeEntry>(PROCESSES, &[COMMON, OF_PROCESSES]).unwrap_or_default();
+    let processes = own.decoded::<TreeEntry>(PROCESSES, &[COMMON_MAGIC, PROCESSES_MAGIC]).unwrap_or_default();
     while let Ok(at) = directory.join(&below).canonicalize()
         && seen.insert(at.clone())
     {
@@ -211,11 +211,12 @@ struct ImageReading<'d> {
 }
 
 impl ImageReading<'_> {
+    /// Notes a fault.
     fn wrong(&mut self, file: &str, problem: impl Into<String>) {
         self.faults.push(ImageFault::new(file, problem));
     }
 
-    /// The messages in the file. None if it cannot be read: that is noted.
+    /// The messages in the file. Notes a fault, and returns None, if it cannot be read.
     fn messages(&mut self, name: &str, magic: &[u32]) -> Option<Vec<Vec<u8>>> {
         match wait::contents_below(self.directory, Path::new(name), MOST) {
             Ok(bytes) => {
@@ -242,7 +243,7 @@ impl ImageReading<'_> {
         all.map_err(|error| self.wrong(name, format!("it is not an image of criu: {error}"))).ok()
     }
 
-    /// Whether there is one.
+    /// Reads the inventory. False if there is none.
     fn inventory(&mut self) -> bool {
         if !self.directory.join(INVENTORY).exists() {
             // podman's archive has the images in a directory beside the config
@@ -255,7 +256,7 @@ impl ImageReading<'_> {
             self.wrong(INVENTORY, format!("does not exist: it is not a checkpoint{more}"));
             return false;
         }
-        let version = self.decoded::<Inventory>(INVENTORY, &[OF_INVENTORY]);
+        let version = self.decoded::<Inventory>(INVENTORY, &[INVENTORY_MAGIC]);
         if let Some(Inventory { img_version }) = version.and_then(|all| all.into_iter().next())
             && img_version > NEWEST
         {
@@ -269,11 +270,11 @@ impl ImageReading<'_> {
             let why = "does not exist: a pre-dump has only memory, and is the parent of a checkpoint";
             return self.wrong(PROCESSES, why);
         }
-        let Some(all) = self.decoded::<TreeEntry>(PROCESSES, &[COMMON, OF_PROCESSES]) else { return };
+        let Some(all) = self.decoded::<TreeEntry>(PROCESSES, &[COMMON_MAGIC, PROCESSES_MAGIC]) else { return };
         self.found.processes = all.len();
         let Some(first) = all.first() else { return self.wrong(PROCESSES, "it has no process") };
         let name = format!("core-{}.img", first.pid);
-        let core = self.decoded::<Core>(&name, &[COMMON, OF_CORE]).and_then(|all| all.into_iter().next());
+        let core = self.decoded::<Core>(&name, &[COMMON_MAGIC, CORE_MAGIC]).and_then(|all| all.into_iter().next());
         if let Some(Core { mtype, thread_core }) = core {
             let label = thread_core.and_then(|core| core.creds).and_then(|creds| creds.lsm_profile);
             self.found.label = label.filter(|label| !label.is_empty());
@@ -294,7 +295,7 @@ impl ImageReading<'_> {
     }
 
     /// The files whose names begin with this, in order.
-    fn names(&self, begin: &str) -> Vec<String> {
+    fn files(&self, begin: &str) -> Vec<String> {
         let entries = fs::read_dir(self.directory).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let mut names: Vec<_> = names.filter(|name| name.starts_with(begin) && name.ends_with(".img")).collect();
@@ -303,8 +304,8 @@ impl ImageReading<'_> {
     }
 
     fn all_mounts(&mut self) {
-        for name in self.names("mountpoints-") {
-            let Some(all) = self.decoded::<MountImage>(&name, &[COMMON, OF_MOUNTS]) else { continue };
+        for name in self.files("mountpoints-") {
+            let Some(all) = self.decoded::<MountImage>(&name, &[COMMON_MAGIC, MOUNTS_MAGIC]) else { continue };
             self.found.mounts += all.len();
             let external = all.into_iter().filter_map(|mount| Some((mount.ext_key?, mount.mountpoint)));
             // a name with a colon is CRIU's own
@@ -331,7 +332,7 @@ impl ImageReading<'_> {
     }
 
     fn page_map(&mut self, name: &str) {
-        let Some(messages) = self.messages(name, &[COMMON, OF_PAGE_MAP]) else { return };
+        let Some(messages) = self.messages(name, &[COMMON_MAGIC, PAGE_MAP_MAGIC]) else { return };
         let Some((head, rest)) = messages.split_first() else { return self.wrong(name, "it is cut off") };
         let head = PageMap::decode(head.as_slice());
         let rest: Result<Vec<Pages>, _> = rest.iter().map(|bytes| Pages::decode(bytes.as_slice())).collect();
@@ -361,13 +362,13 @@ impl ImageReading<'_> {
 fn messages(bytes: &[u8], magic: &[u32]) -> Option<Vec<Vec<u8>>> {
     let mut rest = bytes;
     for expected in magic {
-        if number(&mut rest)? != *expected {
+        if take_number(&mut rest)? != *expected {
             return None;
         }
     }
     let mut all = Vec::new();
     while !rest.is_empty() {
-        let length = number(&mut rest)? as usize;
+        let length = take_number(&mut rest)? as usize;
         let (message, after) = rest.split_at_checked(length)?;
         all.push(message.to_vec());
         rest = after;
@@ -375,14 +376,15 @@ fn messages(bytes: &[u8], magic: &[u32]) -> Option<Vec<Vec<u8>>> {
     Some(all)
 }
 
-fn number(rest: &mut &[u8]) -> Option<u32> {
+/// Takes a number from the beginning of `rest`.
+fn take_number(rest: &mut &[u8]) -> Option<u32> {
     let (number, after) = rest.split_first_chunk::<4>()?;
     *rest = after;
     Some(u32::from_le_bytes(*number))
 }
 
-/// `Version: 4.1.1 (gitid 0)` near the beginning of the log.
-fn version(directory: &Path) -> Option<String> {
+/// The version of CRIU in its log: `Version: 4.1.1 (gitid 0)` near the beginning.
+fn version_in_log(directory: &Path) -> Option<String> {
     let text = wait::contents_below(directory, Path::new(LOG), MOST).ok()?;
     let text = String::from_utf8_lossy(text.get(..text.len().min(4096))?).into_owned();
     let (_, rest) = text.split_once("Version: ")?;
@@ -415,26 +417,26 @@ mod tests {
         let creds = CredsEntry { lsm_profile: Some("box_t".to_owned()) };
         let core = || {
             image(
-                &[COMMON, OF_CORE],
+                &[COMMON_MAGIC, CORE_MAGIC],
                 &[Core { mtype: machine, thread_core: Some(ThreadCore { creds: Some(creds.clone()) }) }
                     .encode_to_vec()],
             )
         };
-        write(INVENTORY, image(&[OF_INVENTORY], &[Inventory { img_version: 2 }.encode_to_vec()]));
+        write(INVENTORY, image(&[INVENTORY_MAGIC], &[Inventory { img_version: 2 }.encode_to_vec()]));
         let process = |pid: u32, threads: &[u32]| TreeEntry { pid, threads: threads.to_vec() }.encode_to_vec();
-        write(PROCESSES, image(&[COMMON, OF_PROCESSES], &[process(1, &[1, 5]), process(9, &[9])]));
+        write(PROCESSES, image(&[COMMON_MAGIC, PROCESSES_MAGIC], &[process(1, &[1, 5]), process(9, &[9])]));
         for name in ["core-1.img", "core-5.img", "core-9.img"] {
             write(name, core());
         }
         let mounts = [mount("/", None), mount("/data", Some("/data")), mount("/x", Some("CRIU:ROOT"))];
-        write("mountpoints-12.img", image(&[COMMON, OF_MOUNTS], &mounts));
+        write("mountpoints-12.img", image(&[COMMON_MAGIC, MOUNTS_MAGIC], &mounts));
         let pages = |count: u64, flags: u32| {
             let pages = Pages { nr_pages: Some(count), flags: Some(flags), ..Pages::default() };
             pages.encode_to_vec()
         };
         // the lazy pages are not in the file
         let map = [PageMap { pages_id: 3 }.encode_to_vec(), pages(2, PE_PRESENT), pages(7, 2)];
-        write("pagemap-1.img", image(&[COMMON, OF_PAGE_MAP], &map));
+        write("pagemap-1.img", image(&[COMMON_MAGIC, PAGE_MAP_MAGIC], &map));
         write("pages-3.img", vec![0; 2 * rustix::param::page_size()]);
         write(LOG, b"(00.0) CRIU run id = 1\n(00.1) Version: 4.1.1 (gitid 0)\n".to_vec());
         directory
@@ -492,7 +494,7 @@ mod tests {
         type Damage<'d> = &'d dyn Fn(&Path);
         let core = |at: &Path, mtype: i32| {
             let core = Core { mtype, thread_core: None }.encode_to_vec();
-            fs::write(at.join("core-1.img"), image(&[COMMON, OF_CORE], &[core])).unwrap();
+            fs::write(at.join("core-1.img"), image(&[COMMON_MAGIC, CORE_MAGIC], &[core])).unwrap();
         };
         let cases: [(Damage<'_>, &str); 14] = [
             (
@@ -506,7 +508,7 @@ mod tests {
             (
                 &|at| {
                     let newer = Inventory { img_version: 3 }.encode_to_vec();
-                    fs::write(at.join(INVENTORY), image(&[OF_INVENTORY], &[newer])).unwrap();
+                    fs::write(at.join(INVENTORY), image(&[INVENTORY_MAGIC], &[newer])).unwrap();
                 },
                 "inventory.img: a newer criu has made it (form 3 of images)",
             ),
@@ -530,7 +532,7 @@ mod tests {
             (
                 &|at| {
                     let pages = Pages { nr_pages: Some(1), flags: Some(PE_PARENT), ..Pages::default() }.encode_to_vec();
-                    let map = image(&[COMMON, OF_PAGE_MAP], &[PageMap { pages_id: 3 }.encode_to_vec(), pages]);
+                    let map = image(&[COMMON_MAGIC, PAGE_MAP_MAGIC], &[PageMap { pages_id: 3 }.encode_to_vec(), pages]);
                     fs::write(at.join("pagemap-1.img"), map).unwrap();
                 },
                 "parent: does not exist: pagemap-1.img has pages of an earlier dump",

@@ -1,6 +1,5 @@
 //! `criu swrk`: CRIU as our child, and the messages to it over a packet socket.
 
-use crate::sys::errno::in_words;
 use std::fs::File;
 use std::io::{ErrorKind, IoSliceMut, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
@@ -24,6 +23,7 @@ use super::version::{CriuFeature, CriuVersion};
 use super::work;
 use crate::error::{Result, bail, error};
 use crate::host::Environment;
+use crate::sys::errno::in_words;
 use crate::sys::handed::{Handed, hand};
 use crate::wait::{self, limits};
 
@@ -70,7 +70,7 @@ pub struct Criu {
     quiet: Duration,
     /// The first process that it has made, which is not its child.
     made: Option<i32>,
-    /// Whether it serves memory to a client, and waits for that one.
+    /// Whether it waits for a client that fetches the memory.
     serves: bool,
     /// It ends CRIU if we are killed. None after `finish`.
     guardian: Option<Guardian>,
@@ -162,7 +162,7 @@ impl Criu {
             ..CriuReq::default()
         })?;
         let version = answer.version.ok_or_else(|| error!("criu does not report its version: it is older than 3.0"))?;
-        criu.version = CriuVersion::of(&version);
+        criu.version = CriuVersion::from(&version);
         criu.version.must_have(CriuFeature::Anything)?;
         Ok(criu)
     }
@@ -203,12 +203,12 @@ impl Criu {
 
     /// A request with an immediate answer.
     fn question(&mut self, request: &CriuReq) -> Result<CriuResp> {
-        self.say(request)?;
-        let (answer, _) = self.hear(Until::Passed(limits::CRIU))?;
+        self.send(request)?;
+        let (answer, _) = self.receive(Until::Passed(limits::CRIU))?;
         if !answer.success || answer.r#type != request.r#type {
             bail!(
                 "criu: {}",
-                self.without_a_word(answer.cr_errmsg.as_deref().unwrap_or("it does not know the request"))
+                self.with_status_and_output(answer.cr_errmsg.as_deref().unwrap_or("it does not know the request"))
             );
         }
         Ok(answer)
@@ -219,16 +219,16 @@ impl Criu {
     /// # Errors
     /// CRIU has ended.
     pub fn send_request(&mut self, request: &CriuReq) -> Result<()> {
-        self.say(request)
+        self.send(request)
     }
 
-    /// The first process of the container is there: what it does is CRIU's work, too.
-    pub fn has_made(&mut self, pid: i32) {
+    /// CRIU has made the first process of the container: what this process does is CRIU's work, too.
+    pub fn set_made(&mut self, pid: i32) {
         self.made = Some(pid);
     }
 
-    /// From here on CRIU waits for a client that fetches the memory. How long that takes is not CRIU's affair.
-    pub fn serves(&mut self) {
+    /// From here on CRIU waits for a client that fetches the memory. An idle CRIU is not given up then.
+    pub fn waits_for_client(&mut self) {
         self.serves = true;
     }
 
@@ -237,7 +237,7 @@ impl Criu {
     /// # Errors
     /// A signal asks us to end, CRIU has ended, or it has done nothing for a minute.
     pub fn next(&mut self) -> Result<CriuMessage> {
-        let (answer, descriptor) = self.hear(Until::Idle)?;
+        let (answer, descriptor) = self.receive(Until::Idle)?;
         if !answer.success {
             return Ok(CriuMessage::Failed(answer.cr_errmsg.unwrap_or_default()));
         }
@@ -262,7 +262,7 @@ impl Criu {
     /// # Errors
     /// CRIU has ended.
     pub fn go_on(&mut self) -> Result<()> {
-        self.say(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(true), ..CriuReq::default() })
+        self.send(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(true), ..CriuReq::default() })
     }
 
     /// Answers a notice: CRIU undoes its work.
@@ -270,29 +270,29 @@ impl Criu {
     /// # Errors
     /// CRIU has ended.
     pub fn give_up(&mut self) -> Result<()> {
-        self.say(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(false), ..CriuReq::default() })
+        self.send(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(false), ..CriuReq::default() })
     }
 
     /// Waits for its end, after it has completed the request. Until the guardian is dropped, it thaws the container if we are
     /// killed.
     #[must_use]
     pub fn finish(mut self) -> Option<Guardian> {
-        self.leave();
+        self.end();
         self.guardian.take()
     }
 
-    fn say(&mut self, request: &CriuReq) -> Result<()> {
+    fn send(&mut self, request: &CriuReq) -> Result<()> {
         let socket = self.socket.as_ref().ok_or_else(|| error!("criu has ended"))?;
         let packet = request.encode_to_vec();
         match rustix::net::send(socket, &packet, SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
-            Err(Errno::PIPE | Errno::CONNRESET) => bail!("{}", self.without_a_word("criu has ended")),
+            Err(Errno::PIPE | Errno::CONNRESET) => bail!("{}", self.with_status_and_output("criu has ended")),
             Err(errno) => bail!("write to criu: {errno}", errno = in_words(&errno)),
         }
     }
 
-    /// Waits until it has said something, or has ended.
-    fn listen(&self, socket: &OwnedFd, until: Until) -> Result<()> {
+    /// Waits until it has sent something, or has ended.
+    fn wait_for_message(&self, socket: &OwnedFd, until: Until) -> Result<()> {
         let both = [(socket.as_fd(), PollFlags::IN), (self.pidfd.as_fd(), PollFlags::IN)];
         let time = match until {
             Until::Passed(time) => time,
@@ -315,12 +315,13 @@ impl Criu {
         Ok(())
     }
 
-    fn hear(&mut self, until: Until) -> Result<(CriuResp, Option<OwnedFd>)> {
+    /// Waits for a message, and the descriptor that came with it.
+    fn receive(&mut self, until: Until) -> Result<(CriuResp, Option<OwnedFd>)> {
         let mut buffer = vec![0u8; MOST_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         loop {
             let socket = self.socket.as_ref().ok_or_else(|| error!("criu has ended"))?;
-            self.listen(socket, until)?;
+            self.wait_for_message(socket, until)?;
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
             match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags) {
@@ -335,14 +336,16 @@ impl Criu {
                 }
                 Err(Errno::INTR) => {}
                 // It has ended, or no more messages can come.
-                Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => bail!("{}", self.without_a_word("criu has ended")),
+                Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => {
+                    bail!("{}", self.with_status_and_output("criu has ended"))
+                }
                 Err(errno) => bail!("read from criu: {errno}", errno = in_words(&errno)),
             }
         }
     }
 
     /// `said`, with CRIU's exit status, and its own output.
-    fn without_a_word(&mut self, said: &str) -> String {
+    fn with_status_and_output(&mut self, said: &str) -> String {
         let ended = match self.child.try_wait() {
             Ok(Some(status)) => format!(" ({status})"),
             _ => String::new(),
@@ -358,7 +361,7 @@ impl Criu {
     }
 
     /// Lets it end, or kills it. It is reaped.
-    fn leave(&mut self) {
+    fn end(&mut self) {
         drop(self.socket.take());
         let deadline = Instant::now() + limits::CRIU_END;
         // A signal that asks us to end must not leave the container in an intermediate state.
@@ -382,7 +385,7 @@ impl Criu {
 impl Drop for Criu {
     fn drop(&mut self) {
         if self.socket.is_some() {
-            self.leave();
+            self.end();
         }
     }
 }
@@ -445,7 +448,7 @@ mod tests {
         assert!(matches!(wait_for(&busy, second, &|_| {}).unwrap(), CriuMessage::Done));
         // it waits for a client
         let serving = format!("sleep 1; {done}; exec sleep 1000");
-        assert!(matches!(wait_for(&serving, short, &Criu::serves).unwrap(), CriuMessage::Done));
+        assert!(matches!(wait_for(&serving, short, &Criu::waits_for_client).unwrap(), CriuMessage::Done));
         assert!(wait_for("exit 3", short, &|_| {}).unwrap_err().to_string().contains("criu has ended"));
     }
 }

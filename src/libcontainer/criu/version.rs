@@ -19,22 +19,27 @@ impl CriuVersion {
         CriuVersion { major, minor, patch }
     }
 
-    /// CRIU's own version. A build from git is newer than the release in its version.
-    pub(super) fn of(answer: &VersionAnswer) -> CriuVersion {
-        let from_git = answer.gitid.as_deref().is_some_and(|id| !id.is_empty() && id != "0");
-        let CriuVersion { major, minor, patch } =
-            CriuVersion::new(answer.major_number, answer.minor_number, answer.sublevel.unwrap_or(0));
-        if from_git { CriuVersion::new(major, minor + 1, 0) } else { CriuVersion { major, minor, patch } }
-    }
-
+    /// Checks that this release has a feature.
+    ///
     /// # Errors
-    /// The error for a CRIU that is too old for a feature.
+    /// It is too old.
     pub fn must_have(self, need: CriuFeature) -> Result<()> {
         let (least, what) = need.since();
         if self < least {
             bail!("criu {least} or newer is needed for {what}; this is {self}");
         }
         Ok(())
+    }
+}
+
+impl From<&VersionAnswer> for CriuVersion {
+    /// CRIU's own version. A build from git is newer than the release in its version.
+    fn from(answer: &VersionAnswer) -> CriuVersion {
+        let (major, minor) = (answer.major_number, answer.minor_number);
+        match answer.gitid.as_deref() {
+            None | Some("" | "0") => CriuVersion::new(major, minor, answer.sublevel.unwrap_or(0)),
+            Some(_) => CriuVersion::new(major, minor + 1, 0),
+        }
     }
 }
 
@@ -119,7 +124,7 @@ mod tests {
             gitid: gitid.map(str::to_owned),
             sublevel: Some(2),
         };
-        assert_eq!(CriuVersion::of(&answer(None)), CriuVersion::new(3, 15, 2));
-        assert_eq!(CriuVersion::of(&answer(Some("v3.15-7-gabc"))), CriuVersion::new(3, 16, 0));
+        assert_eq!(CriuVersion::from(&answer(None)), CriuVersion::new(3, 15, 2));
+        assert_eq!(CriuVersion::from(&answer(Some("v3.15-7-gabc"))), CriuVersion::new(3, 16, 0));
     }
 }

@@ -11,8 +11,7 @@ const FIELDS: [usize; 4] = [10, 12, 14, 15];
 /// Lines of /proc/PID/status: how often it has slept, and how often another process had its turn.
 const LINES: [&str; 2] = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
 
-/// A number that grows while one of these processes, or a process below them, does anything. It is another number, too, when a
-/// process begins or ends.
+/// A number that changes while one of these processes, or a process below them, does anything, and when one begins or ends.
 pub(super) fn total(roots: &[i32]) -> u64 {
     let mut found = roots.to_vec();
     let (mut total, mut n) = (0u64, 0);

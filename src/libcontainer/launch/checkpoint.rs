@@ -129,7 +129,7 @@ impl Checkpoint {
                         return Err(error);
                     }
                     if notice.script == "status-ready" {
-                        criu.serves();
+                        criu.waits_for_client();
                         if let Some(status) = self.status.take() {
                             // A process that waits for the container's end gets it, too.
                             rustix::io::write(&status, &[0])

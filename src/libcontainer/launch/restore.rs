@@ -311,7 +311,7 @@ impl Restore<'_> {
                 _ => directories.failed("restore", &error.to_string()),
             })?;
             if let CriuMessage::Notice(Notice { pid: Some(pid), .. }) = &said {
-                criu.has_made(*pid);
+                criu.set_made(*pid);
             }
             match said {
                 CriuMessage::Done => return Ok(()),

@@ -23,8 +23,8 @@ use crate::wait::{self, limits};
 const TASKS: &str = "tasks";
 const SCHEMATA: &str = "schemata";
 
-/// The calls that the file system must support.
-pub trait Tree: Debug {
+/// The calls that a resctrl file system supports.
+pub trait ResctrlFs: Debug {
     /// Makes a group and its files.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ pub trait Tree: Debug {
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel;
 
-impl Tree for Kernel {
+impl ResctrlFs for Kernel {
     fn make(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir(directory)
     }
@@ -63,7 +63,7 @@ impl Tree for Kernel {
 /// The group of a container that does not exist yet. Drop removes what was made for it.
 #[derive(Debug)]
 pub struct MadeGroup<'t> {
-    tree: &'t dyn Tree,
+    resctrl: &'t dyn ResctrlFs,
     made: Vec<(PathBuf, GroupOwner)>,
 }
 
@@ -71,8 +71,8 @@ pub struct MadeGroup<'t> {
 ///
 /// # Errors
 /// The property, the call, and the kernel's error. Nothing remains.
-pub fn make<'t>(group: &ResctrlGroup, tree: &'t dyn Tree) -> Result<MadeGroup<'t>> {
-    let mut made = MadeGroup { tree, made: Vec::new() };
+pub fn make<'t>(group: &ResctrlGroup, resctrl: &'t dyn ResctrlFs) -> Result<MadeGroup<'t>> {
+    let mut made = MadeGroup { resctrl, made: Vec::new() };
     // Others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking").
     let mount = File::open(&group.mount).with_context(|| format!("{}: open {}", group.at, group.mount.display()))?;
     if !wait::lock(mount.as_fd(), Instant::now() + limits::LOCK)? {
@@ -86,7 +86,7 @@ pub fn make<'t>(group: &ResctrlGroup, tree: &'t dyn Tree) -> Result<MadeGroup<'t
     match group.owner {
         GroupOwner::Container => {
             made.take(&group.directory, &group.at)?;
-            write(&group.directory, &group.schemata, tree)?;
+            write_schemata(&group.directory, &group.schemata, resctrl)?;
         }
         GroupOwner::Everybody => made.share(group)?,
     }
@@ -100,9 +100,9 @@ pub fn make<'t>(group: &ResctrlGroup, tree: &'t dyn Tree) -> Result<MadeGroup<'t
 }
 
 impl MadeGroup<'_> {
-    /// A group without processes: a new one, or one that a container with that name has left behind.
+    /// Makes a group without processes: a new one, or one that a container with that name has left behind.
     fn take(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
-        match self.tree.make(directory) {
+        match self.resctrl.make(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(directory) => {}
             Err(error) => bail!("{at}: mkdir {}: {}", directory.display(), said_by_kernel(directory, &error)),
@@ -111,7 +111,7 @@ impl MadeGroup<'_> {
         Ok(())
     }
 
-    /// A group that is named by `closID`.
+    /// Makes the group that `closID` names, or checks an existing one.
     fn share(&mut self, group: &ResctrlGroup) -> Result<()> {
         let directory = &group.directory;
         if group.schemata.is_empty() {
@@ -122,10 +122,10 @@ impl MadeGroup<'_> {
                 }
             };
         }
-        match self.tree.make(directory) {
+        match self.resctrl.make(directory) {
             Ok(()) => {
                 self.made.push((directory.clone(), GroupOwner::Everybody));
-                write(directory, &group.schemata, self.tree)
+                write_schemata(directory, &group.schemata, self.resctrl)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => must_be_same(group),
             Err(error) => bail!("{}: mkdir {}: {}", group.at, directory.display(), said_by_kernel(directory, &error)),
@@ -144,7 +144,7 @@ impl Drop for MadeGroup<'_> {
             // Another process may have joined it since.
             if *owner == GroupOwner::Container || is_empty(directory) {
                 // The first failure is reported.
-                let _ = self.tree.remove(directory);
+                let _ = self.resctrl.remove(directory);
             }
         }
     }
@@ -154,10 +154,12 @@ fn is_empty(directory: &Path) -> bool {
     fs::read_to_string(directory.join(TASKS)).is_ok_and(|tasks| tasks.trim().is_empty())
 }
 
-fn write(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<()> {
+/// Writes each of the schemata.
+fn write_schemata(directory: &Path, schemata: &[Schema], resctrl: &dyn ResctrlFs) -> Result<()> {
     let file = directory.join(SCHEMATA);
     schemata.iter().try_for_each(|Schema { line, at }| {
-        tree.write(&file, &format!("{line}\n"))
+        resctrl
+            .write(&file, &format!("{line}\n"))
             .map_err(|error| error!("{at}: write {line} to {}: {}", file.display(), said_by_kernel(directory, &error)))
     })
 }
@@ -196,10 +198,10 @@ fn mount_of(directory: &Path) -> Option<&Path> {
 ///
 /// # Errors
 /// The file, and the kernel's error.
-pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
+pub fn join(groups: &[PathBuf], pid: i32, resctrl: &dyn ResctrlFs) -> Result<()> {
     for directory in groups {
         let file = directory.join(TASKS);
-        match tree.write(&file, &pid.to_string()) {
+        match resctrl.write(&file, &pid.to_string()) {
             // The process has ended. The wait for it reports how.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             done => done.map_err(|error| {
@@ -214,9 +216,9 @@ pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
 ///
 /// # Errors
 /// The directory, and the kernel's error.
-pub fn remove(groups: &[PathBuf], tree: &dyn Tree) -> Result<()> {
+pub fn remove(groups: &[PathBuf], resctrl: &dyn ResctrlFs) -> Result<()> {
     for directory in groups.iter().rev() {
-        match tree.remove(directory) {
+        match resctrl.remove(directory) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 bail!("linux.intelRdt: rmdir {}: {}", directory.display(), said_by_kernel(directory, &error))
             }
@@ -237,7 +239,7 @@ pub struct ChangedSchemata {
 ///
 /// # Errors
 /// The schemata that could not be written, and the kernel's error.
-pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<ChangedSchemata> {
+pub fn change(directory: &Path, schemata: &[Schema], resctrl: &dyn ResctrlFs) -> Result<ChangedSchemata> {
     let file = directory.join(SCHEMATA);
     let there = fs::read_to_string(&file).with_context(|| format!("linux.intelRdt: read {}", file.display()))?;
     let before = schemata.iter().filter_map(|Schema { line, at }| {
@@ -245,9 +247,9 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
         Some(Schema { line, at: at.clone() })
     });
     let changed = ChangedSchemata { directory: directory.to_path_buf(), before: before.collect() };
-    match write(directory, schemata, tree) {
+    match write_schemata(directory, schemata, resctrl) {
         Ok(()) => Ok(changed),
-        Err(error) => Err(undone(error, changed.undo(tree))),
+        Err(error) => Err(undone(error, changed.undo(resctrl))),
     }
 }
 
@@ -256,7 +258,7 @@ impl ChangedSchemata {
     ///
     /// # Errors
     /// The schemata that could not be written, and the kernel's error.
-    pub fn undo(&self, tree: &dyn Tree) -> Result<()> {
-        write(&self.directory, &self.before, tree)
+    pub fn undo(&self, resctrl: &dyn ResctrlFs) -> Result<()> {
+        write_schemata(&self.directory, &self.before, resctrl)
     }
 }

@@ -30,7 +30,7 @@ impl MadeUp {
     }
 }
 
-impl Tree for MadeUp {
+impl ResctrlFs for MadeUp {
     fn make(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir(directory)?;
         MadeUp::files(directory);
