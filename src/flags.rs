@@ -29,8 +29,9 @@ const FLAGS: [(&str, &str); 22] = [
     ("RestoreFrom::lsm_mount_context", "--lsm-mount-context"),
 ];
 
-/// A text of the library, with the names of the flags. A name in quotes, or one that is part of a longer word, is the user's own and stays.
-pub fn named(text: &str) -> Cow<'_, str> {
+/// A text of the library, with the names of the flags. A name in quotes, or one that is part of a longer word, is the user's own
+/// and stays.
+pub fn in_flags(text: &str) -> Cow<'_, str> {
     let mut named = Cow::Borrowed(text);
     for (api, flag) in FLAGS {
         if named.contains(api) {
@@ -88,8 +89,8 @@ mod tests {
                 "exec: \"Force::Kill\": not found: `delete --force` kills",
             ),
         ] {
-            assert_eq!(named(api), user);
+            assert_eq!(in_flags(api), user);
         }
-        assert!(FLAGS.iter().all(|(api, flag)| named(api) == *flag), "one name is part of another one");
+        assert!(FLAGS.iter().all(|(api, flag)| in_flags(api) == *flag), "one name is part of another one");
     }
 }

@@ -60,6 +60,13 @@ impl Level {
     }
 }
 
+/// The form of a record (--log-format).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
 /// Where records go besides standard error.
 #[derive(Debug)]
 enum Sink {
@@ -75,7 +82,7 @@ enum Sink {
 pub struct Log {
     sink: Option<Sink>,
     journal: Option<Sink>,
-    json: bool,
+    format: Format,
     level: Level,
     /// Warnings for the file, while the command may still fail.
     held: Mutex<Option<Vec<String>>>,
@@ -110,8 +117,9 @@ impl Log {
         let level = if global.debug { Level::Debug } else { named };
         // Debug records must be in order. With them, no program reads the file as one object.
         let holds = matches!(sink, Some(Sink::File(_))) && level < Level::Debug;
+        let format = if global.log_format == "json" { Format::Json } else { Format::Text };
         let held = Mutex::new(holds.then(Vec::new));
-        Log { sink, journal, json: global.log_format == "json", level, held }
+        Log { sink, journal, format, level, held }
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Vec<String>>> {
@@ -120,7 +128,7 @@ impl Log {
 
     /// Writes the failure: one record, and its bare text on standard error, too.
     pub fn error(&self, message: &str) {
-        let message = flags::named(message);
+        let message = flags::in_flags(message);
         let message = &*lines(&message);
         for warning in self.held().take().unwrap_or_default() {
             say(&format!("coracle: warning: {warning}\n"));
@@ -129,7 +137,7 @@ impl Log {
         self.write(self.sink.as_ref(), Level::Error, message);
         match &self.sink {
             Some(_) => say(&format!("{message}\n")),
-            None if self.json => say(&line(true, Level::Error, message)),
+            None if self.format == Format::Json => say(&line(Format::Json, Level::Error, message)),
             // Test suites and callers of conmon look for the word "error".
             None => {
                 let named = ["coracle: ", "coracle "].iter().find_map(|name| message.strip_prefix(name));
@@ -144,12 +152,14 @@ impl Log {
         if self.level < Level::Warning {
             return;
         }
-        let message = flags::named(message);
+        let message = flags::in_flags(message);
         let message = &*lines(&message);
         self.write(self.journal.as_ref(), Level::Warning, message);
         match (&mut *self.held(), &self.sink) {
             (Some(held), _) => held.push(message.to_owned()),
-            (None, None) if self.level < Level::Debug && !self.json => say(&format!("coracle: warning: {message}\n")),
+            (None, None) if self.level < Level::Debug && self.format == Format::Text => {
+                say(&format!("coracle: warning: {message}\n"))
+            }
             (None, sink) => self.record(sink.as_ref(), Level::Warning, message),
         }
     }
@@ -164,7 +174,7 @@ impl Log {
     /// Writes what coracle does, if the level is debug.
     pub fn debug(&self, message: impl FnOnce() -> String) {
         if self.level == Level::Debug {
-            let message = lines(&flags::named(&message())).into_owned();
+            let message = lines(&flags::in_flags(&message())).into_owned();
             self.write(self.journal.as_ref(), Level::Debug, &message);
             self.record(self.sink.as_ref(), Level::Debug, &message);
         }
@@ -179,12 +189,12 @@ impl Log {
     fn record(&self, sink: Option<&Sink>, level: Level, message: &str) {
         match sink {
             Some(_) => self.write(sink, level, message),
-            None => say(&line(self.json, level, message)),
+            None => say(&line(self.format, level, message)),
         }
     }
 
     fn write(&self, sink: Option<&Sink>, level: Level, message: &str) {
-        if let Err(error) = sink.map_or(Ok(()), |sink| sink.write(self.json, level, message)) {
+        if let Err(error) = sink.map_or(Ok(()), |sink| sink.write(self.format, level, message)) {
             say(&format!("coracle: --log: {error}: {message}\n", error = in_words(&error)));
         }
     }
@@ -223,11 +233,11 @@ impl Sink {
         Ok(Sink::Journal(connect("/run/systemd/journal/socket")?, name.to_owned()))
     }
 
-    fn write(&self, json: bool, level: Level, message: &str) -> std::io::Result<()> {
+    fn write(&self, format: Format, level: Level, message: &str) -> std::io::Result<()> {
         match self {
             Sink::File(file) => {
                 let mut file = file;
-                file.write_all(line(json, level, message).as_bytes())
+                file.write_all(line(format, level, message).as_bytes())
             }
             Sink::Journal(socket, name) => socket.send(&entry(name, level, message)).map(drop),
             Sink::Syslog(socket, name) => {
@@ -264,10 +274,10 @@ fn entry(name: &str, level: Level, message: &str) -> Vec<u8> {
 }
 
 /// One record, in one line.
-fn line(json: bool, level: Level, message: &str) -> String {
+fn line(format: Format, level: Level, message: &str) -> String {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let level = level.name();
-    if json {
+    if format == Format::Json {
         let message = serde_json::Value::from(message);
         format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{now}\"}}\n")
     } else {
@@ -287,10 +297,10 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_whatever_it_says() {
-        for json in [true, false] {
-            assert_eq!(line(json, Level::Warning, "a\n\"b\"").matches('\n').count(), 1);
+        for format in [Format::Json, Format::Text] {
+            assert_eq!(line(format, Level::Warning, "a\n\"b\"").matches('\n').count(), 1);
         }
-        let record: serde_json::Value = serde_json::from_str(&line(true, Level::Error, "a\n\"b\"")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&line(Format::Json, Level::Error, "a\n\"b\"")).unwrap();
         assert_eq!((&record["level"], &record["msg"]), (&"error".into(), &"a\n\"b\"".into()));
     }
 

@@ -21,13 +21,13 @@ use cli::{Command, Stop, Typed};
 static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
 
 fn main() -> ExitCode {
-    libcontainer::sys::stack::with_room(called)
+    libcontainer::sys::stack::with_room(parse_and_run)
 }
 
-fn called() -> ExitCode {
+fn parse_and_run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match cli::parse(&args) {
-        Ok(typed) => perform(&typed, &args),
+        Ok(typed) => run_command(&typed, &args),
         Err(Stop::Answer(text)) => answer(&text),
         Err(Stop::Usage(usage)) => {
             answer(&usage.help);
@@ -48,7 +48,7 @@ fn answer(text: &str) -> ExitCode {
     }
 }
 
-fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
+fn run_command(typed: &Typed, args: &[OsString]) -> ExitCode {
     libcontainer::sys::signals::reset_sigchld();
     libcontainer::wait::signals_end_hooks();
     let log = match log::Log::open(&typed.global) {

@@ -19,7 +19,7 @@ pub enum Order {
 
 /// A command line, split into its parts.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Words {
+pub(super) struct Parts {
     /// The flags, each as one word that clap reads: `--flag` or `--flag=value`.
     pub flags: Vec<OsString>,
     /// The arguments that are not flags.
@@ -31,25 +31,25 @@ pub(super) struct Words {
 }
 
 /// The kind of a flag.
-enum Kind {
+enum FlagKind {
     /// A flag without a value.
     Switch,
     /// A flag with a value.
     Value,
 }
 
-fn kind(arg: &Arg) -> Kind {
+fn kind(arg: &Arg) -> FlagKind {
     match arg.get_action() {
         // Such a flag has a value only in the same word: `--flag=false`.
-        _ if arg.is_require_equals_set() => Kind::Switch,
-        ArgAction::Set | ArgAction::Append => Kind::Value,
-        _ => Kind::Switch,
+        _ if arg.is_require_equals_set() => FlagKind::Switch,
+        ArgAction::Set | ArgAction::Append => FlagKind::Value,
+        _ => FlagKind::Switch,
     }
 }
 
 /// Parses `words`. Errors have the words of Go's flag package.
-pub(super) fn read(definition: &Command, words: &[OsString], order: Order) -> Result<Words, String> {
-    let mut found = Words::default();
+pub(super) fn read(definition: &Command, words: &[OsString], order: Order) -> Result<Parts, String> {
+    let mut found = Parts::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
@@ -72,7 +72,7 @@ fn flag<'a>(
     definition: &Command,
     word: &[u8],
     next: impl FnOnce() -> Option<&'a OsString>,
-    found: &mut Words,
+    found: &mut Parts,
 ) -> Result<(), String> {
     let bare = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-")).unwrap_or(word);
     let (name, value) = match bare.iter().position(|byte| *byte == b'=') {
@@ -93,7 +93,7 @@ fn flag<'a>(
     let long = arg.get_long().unwrap_or_default();
     let flag = OsString::from(format!("--{long}"));
     match kind(arg) {
-        Kind::Switch => {
+        FlagKind::Switch => {
             let on = value.map_or(Some(true), truth);
             let said = || value.unwrap_or_default().to_string_lossy().into_owned();
             let on = on.ok_or_else(|| format!("invalid boolean value {:?} for -{name}: parse error", said()))?;
@@ -103,7 +103,7 @@ fn flag<'a>(
                 found.flags.push(flag);
             }
         }
-        Kind::Value => {
+        FlagKind::Value => {
             let value = value.or_else(|| next().map(OsString::as_os_str));
             let value = value.ok_or_else(|| format!("flag needs an argument: -{name}"))?;
             if !(value.is_empty() && nothing_is_unset(arg)) {
@@ -138,7 +138,7 @@ fn meant(definition: &Command, name: &str) -> String {
         }
         Some((.., instead)) if own("bundle") || own("tty") => format!(" ({instead})"),
         _ => {
-            let near = super::slip::near(name, arguments().filter_map(Arg::get_long));
+            let near = super::typo::near(name, arguments().filter_map(Arg::get_long));
             near.map(|near| format!(" (did you mean --{near}?)")).unwrap_or_default()
         }
     }

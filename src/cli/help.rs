@@ -5,8 +5,8 @@ use std::fmt::Write;
 use clap::{Arg, ArgAction, CommandFactory};
 
 use super::GlobalOnly;
-use super::text::wrapped;
 use super::verbs::{VERBS, Verb};
+use super::wrap::wrapped;
 
 /// `coracle --help`.
 pub fn general_help() -> String {

@@ -5,11 +5,11 @@ mod commands;
 mod global;
 mod go_style;
 mod help;
-mod slip;
 #[cfg(test)]
 mod tests;
-mod text;
+mod typo;
 mod verbs;
+mod wrap;
 
 use std::ffi::{OsStr, OsString};
 
@@ -20,10 +20,10 @@ pub use global::{Global, GlobalOnly};
 pub use go_style::Order;
 pub use help::{command_help, general_help, version};
 #[allow(unused_imports)] // for hack/pages.rs
-pub use text::wrapped;
-#[allow(unused_imports)] // for hack/pages.rs
 pub use verbs::VERBS;
 pub use verbs::Verb;
+#[allow(unused_imports)] // for hack/pages.rs
+pub use wrap::wrapped;
 
 /// A parsed command line.
 #[derive(Debug)]

@@ -426,7 +426,7 @@ pub(super) fn meant(name: &str) -> String {
         return format!(": {instead}");
     }
     let names = VERBS.iter().map(|verb| verb.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
-    super::slip::near(name, names).map(|near| format!(": did you mean {near:?}?")).unwrap_or_default()
+    super::typo::near(name, names).map(|near| format!(": did you mean {near:?}?")).unwrap_or_default()
 }
 
 impl Verb {

@@ -51,7 +51,7 @@ fn all(bundle: &Bundle) -> Result<u8> {
 }
 
 fn notes(warnings: impl Iterator<Item = Warning>) -> String {
-    warnings.map(|warning| format!("note: {}\n", flags::named(&warning.to_string()))).collect()
+    warnings.map(|warning| format!("note: {}\n", flags::in_flags(&warning.to_string()))).collect()
 }
 
 /// The faults of the images of a checkpoint.
@@ -59,7 +59,7 @@ fn images(images: &Images, path: &Path, bundle: Option<&Bundle>, format: &str) -
     let (contents, faults) = images.check(bundle)?;
     let status = u8::from(!faults.is_empty());
     if format == "json" {
-        let mistakes = faults.iter().map(|fault| json!({"at": fault.file, "problem": flags::named(&fault.problem)}));
+        let mistakes = faults.iter().map(|fault| json!({"at": fault.file, "problem": flags::in_flags(&fault.problem)}));
         let ImageContents { criu, architecture, processes, mounts, external, has_parent, .. } = &contents;
         let external: Vec<_> = external.iter().map(|(_, place)| place).collect();
         let found = json!({"criu": criu, "architecture": architecture, "processes": processes, "mounts": mounts,
@@ -106,7 +106,7 @@ fn all_as_json(bundle: libcontainer::Result<Bundle>) -> Result<u8> {
     let notes = notes
         .iter()
         .chain(&more)
-        .map(|note| json!({"at": flags::named(note.at.as_str()), "said": flags::named(&note.said)}));
+        .map(|note| json!({"at": flags::in_flags(note.at.as_str()), "said": flags::in_flags(&note.said)}));
     let status = u8::from(!mistakes.is_empty());
     print(&format!("{:#}\n", json!({"mistakes": mistakes, "notes": notes.collect::<Vec<_>>()})))?;
     Ok(status)
@@ -115,7 +115,7 @@ fn all_as_json(bundle: libcontainer::Result<Bundle>) -> Result<u8> {
 fn mistakes(faults: &Faults) -> Vec<Value> {
     faults
         .iter()
-        .map(|fault| json!({"at": flags::named(fault.at.as_str()), "problem": flags::named(&fault.problem)}))
+        .map(|fault| json!({"at": flags::in_flags(fault.at.as_str()), "problem": flags::in_flags(&fault.problem)}))
         .collect()
 }
 

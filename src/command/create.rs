@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use libcontainer::{Bundle, check_id, protect_program, wait};
 
-use super::bundle::{Detached, consoles};
+use super::making::{Detached, consoles};
 use super::session::Session;
 use crate::cli::Create;
 
@@ -16,10 +16,11 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     let bundle = Bundle::with_config(making.bundle.as_deref().unwrap_or(Path::new(".")), making.config.as_deref())?;
     let (console, _) = consoles(bundle.terminal().into(), making.console_socket.as_deref(), Detached::Yes)?;
     let root = session.root()?;
-    let new = session.decide(root.create(&args.id, &bundle), making, protection, console)?;
+    let new = session.with_flags(root.create(&args.id, &bundle), making, protection, console)?;
     let listening = wait::listen()?;
     let socket = making.pidfd_socket.as_deref();
-    new.on_progress(|progress| session.hears(progress, |ready| ready.pass_on_pidfd(socket, "standard"))).create()?;
+    new.on_progress(|progress| session.on_progress(progress, |ready| ready.pass_on_pidfd(socket, "standard")))
+        .create()?;
     listening.until_the_end();
     Ok(())
 }

@@ -3,8 +3,8 @@
 use anyhow::{Error, Result};
 use libcontainer::Force;
 
-use super::bundle::close_on_exec_behind;
-use super::kill;
+use super::flag_values::matching;
+use super::making::close_on_exec_behind;
 use super::session::Session;
 use crate::cli::Delete;
 
@@ -20,7 +20,7 @@ pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
         }
     };
     for word in &args.ids {
-        let ids = if args.regex { kill::matching(&root, word) } else { Ok(vec![word.clone()]) };
+        let ids = if args.regex { matching(&root, word) } else { Ok(vec![word.clone()]) };
         let ids = ids.unwrap_or_else(|error| {
             note(error);
             Vec::new()

@@ -3,10 +3,11 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use libcontainer::{Container, Happened, Status};
 use serde_json::{Value, json};
 
+use super::flag_values::duration;
 use super::session::Session;
 use super::usage::{Usage, table};
 use crate::cli::Events;
@@ -35,10 +36,10 @@ enum Form {
     Table,
 }
 
-fn show(container: &Container, form: Form) -> Result<Listener> {
+fn show(container: &Container, form: Form) -> Result<Reader> {
     match form {
-        Form::Json => print(&stats(container)),
-        Form::Table => print(&table(&[Usage::of(container)], None).trim_end()),
+        Form::Json => print_line(&stats(container)),
+        Form::Table => print_line(&table(&[Usage::of(container)], None).trim_end()),
     }
 }
 
@@ -50,14 +51,14 @@ fn follow(container: &Container, interval: Duration, form: Form) -> Result<()> {
         match events.next(next.saturating_duration_since(Instant::now()))? {
             Happened::Ended => return Ok(()),
             Happened::Oom => {
-                if print(&json!({"type": "oom", "id": container.record().id}))? == Listener::Gone {
+                if print_line(&json!({"type": "oom", "id": container.record().id}))? == Reader::Gone {
                     return Ok(());
                 }
             }
             Happened::Nothing if Instant::now() < next => {}
             Happened::Nothing => {
                 next += interval;
-                if show(container, form)? == Listener::Gone {
+                if show(container, form)? == Reader::Gone {
                     return Ok(());
                 }
             }
@@ -70,42 +71,16 @@ fn stats(container: &Container) -> Value {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listener {
+enum Reader {
     There,
     Gone,
 }
 
-fn print(event: &impl std::fmt::Display) -> Result<Listener> {
+/// Prints a line, and tells whether somebody reads it.
+fn print_line(event: &impl std::fmt::Display) -> Result<Reader> {
     match writeln!(std::io::stdout(), "{event}") {
-        Ok(()) => Ok(Listener::There),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Listener::Gone),
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Parses Go's durations: `5s`, `500ms`, `1m30s`.
-pub fn duration(flag: &str, text: &str) -> Result<Duration> {
-    // Go takes this one without a unit
-    let text = if text == "0" { "0s" } else { text };
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| anyhow!("{flag}: {text:?} is not a duration such as 5s"))?;
-    let span = Duration::try_from(span).ok().filter(|span| !span.is_zero());
-    span.ok_or_else(|| anyhow!("duration interval must be greater than 0"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interval_is_written_as_in_go() {
-        assert_eq!(duration("--interval", "5s").unwrap(), Duration::from_secs(5));
-        assert_eq!(duration("--interval", "500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(duration("--interval", "1m30s").unwrap(), Duration::from_secs(90));
-        let zero = duration("--interval", "0").unwrap_err().to_string();
-        assert_eq!(zero, "duration interval must be greater than 0");
-        for bad in ["0s", "-1s", "5", "x"] {
-            assert!(duration("--interval", bad).is_err(), "{bad}");
-        }
     }
 }

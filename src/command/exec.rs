@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::capability;
 use libcontainer::{At, Container, Kind, Paused, ProcessObject, protect_program, wait};
 
-use super::bundle::{Detached, close_on_exec_behind, consoles, listen_fds};
+use super::making::{Detached, close_on_exec_behind, consoles, listen_fds};
 use super::session::Session;
 use crate::cli::Exec;
 use crate::foreground::{self, Reap};
@@ -44,7 +44,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let (mut master, mut relay, socket) = (master, None, args.pidfd_socket.as_deref());
     let spawned = exec
         .on_progress(|progress| {
-            session.hears(progress, |ready| {
+            session.on_progress(progress, |ready| {
                 ready.pass_on_pidfd(socket, "setns")?;
                 relay = master.take().map(|master| Relay::begin(master.receive()?)).transpose()?;
                 Ok(())

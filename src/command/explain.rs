@@ -52,14 +52,14 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
         if std::io::stderr().is_terminal() {
             crate::log::say(&format!("{SLOTS}\n"));
         }
-        return print(&flags::named(&text));
+        return print(&flags::in_flags(&text));
     }
     if args.format == "property" {
-        return print(&flags::named(&by_property(&lines)));
+        return print(&flags::in_flags(&by_property(&lines)));
     }
     let steps = lines.into_iter().map(|line| {
         json!({"process": line.process, "what": line.what, "fields": line.fields, "text": line.act,
-            "from": flags::named(&line.from)})
+            "from": flags::in_flags(&line.from)})
     });
     print(&format!("{:#}\n", steps.collect::<serde_json::Value>()))
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::session::{environment, print};
 use crate::cli::{HostArgs, wrapped};
-use crate::flags::named;
+use crate::flags::in_flags;
 
 pub fn run(args: &HostArgs) -> Result<u8> {
     let found = match args.format.as_str() {
@@ -45,7 +45,7 @@ fn word(fitness: Fitness) -> &'static str {
 
 fn json(found: &[Finding]) -> String {
     let list = found.iter().map(|Finding { area: about, name, fitness, said, advice }| {
-        json!({"area": area(*about), "name": name, "state": word(*fitness), "said": named(said), "advice": named(advice)})
+        json!({"area": area(*about), "name": name, "state": word(*fitness), "said": in_flags(said), "advice": in_flags(advice)})
     });
     format!("{:#}\n", json!({"fit": is_fit(found), "findings": list.collect::<Vec<_>>()}))
 }
@@ -59,9 +59,9 @@ fn text(found: &[Finding]) -> String {
         }
         let colon = if finding.said.is_empty() { "" } else { ": " };
         let line = format!("{}{colon}{}", finding.name, finding.said);
-        wrapped(&mut text, &format!("  {:9}", word(finding.fitness)), &named(&line));
+        wrapped(&mut text, &format!("  {:9}", word(finding.fitness)), &in_flags(&line));
         if !finding.advice.is_empty() {
-            wrapped(&mut text, "           -> ", &named(&finding.advice));
+            wrapped(&mut text, "           -> ", &in_flags(&finding.advice));
         }
     }
     let count = |fitness| found.iter().filter(|finding| finding.fitness == fitness).count();

@@ -1,9 +1,9 @@
 //! `kill`: sends a signal to a container's init, or SIGKILL to all its processes.
 
-use anyhow::{Result, anyhow};
-use libcontainer::{Root, Stopped, signal_by_name};
+use anyhow::Result;
+use libcontainer::{Stopped, signal_by_name};
 
-use super::events::duration;
+use super::flag_values::{duration, matching};
 use super::session::Session;
 use crate::cli::Kill;
 
@@ -24,10 +24,4 @@ pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The ids that match this regular expression.
-pub fn matching(root: &Root, pattern: &str) -> Result<Vec<String>> {
-    let pattern = regex_lite::Regex::new(pattern).map_err(|error| anyhow!("--regex {pattern:?}: {error}"))?;
-    Ok(root.ids()?.into_iter().filter(|id| pattern.is_match(id)).collect())
 }

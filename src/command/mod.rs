@@ -1,6 +1,5 @@
 //! One file for each command: it loads, calls the library, and prints.
 
-mod bundle;
 mod check;
 mod checkpoint;
 mod create;
@@ -9,11 +8,13 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod flag_values;
 mod host;
 mod images;
 mod kill;
 mod layout;
 mod list;
+mod making;
 mod mounts;
 mod pause;
 mod ps;

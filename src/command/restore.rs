@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use libcontainer::{Allow, Bundle, Creator, check_id, wait};
 
-use super::bundle::{Detached, consoles};
+use super::making::{Detached, consoles};
 use super::session::Session;
 use crate::cli;
 use crate::foreground::{self, Reap};
@@ -47,7 +47,7 @@ pub fn run(session: &Session<'_>, args: &cli::Restore) -> Result<u8> {
         }
     };
     let listening = wait::listen()?;
-    let (container, process) = restore.on_progress(|progress| session.hears(progress, |_| Ok(()))).restore()?;
+    let (container, process) = restore.on_progress(|progress| session.on_progress(progress, |_| Ok(()))).restore()?;
     session.log.worked();
     let Some(held) = held else {
         listening.until_the_end();

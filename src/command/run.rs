@@ -10,7 +10,7 @@ use libcontainer::{Bundle, Container, Master, Ready, Root, check_id, protect_pro
 
 use rustix::io::Errno;
 
-use super::bundle::{Detached, consoles};
+use super::making::{Detached, consoles};
 use super::session::{Session, manager, print};
 use crate::cli::{Making, Run};
 use crate::foreground::{self, Reap};
@@ -19,12 +19,12 @@ use crate::relay::Relay;
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let protection = protect_program()?;
     let making = &args.making;
-    let (word, id, bundle) = named(session, args)?;
+    let (word, id, bundle) = id_and_bundle(session, args)?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let (console, mut master) = consoles(bundle.terminal().into(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;
     let new = session
-        .decide(root.create(&id, &bundle), making, protection, console)?
+        .with_flags(root.create(&id, &bundle), making, protection, console)?
         .death_signal((detached == Detached::No).then(foreground::death_signal).flatten());
     let held = match detached {
         Detached::Yes => None,
@@ -39,7 +39,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let mut attended = Attended::default();
     let (container, process) = new
         .on_progress(|progress| {
-            session.hears(progress, |ready| {
+            session.on_progress(progress, |ready| {
                 attended = attend(making, ready, &root, &id, master.take())?;
                 Ok(())
             })
@@ -49,7 +49,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     session.log.worked();
     match held {
         None => {
-            if word == Word::Bundle {
+            if word == Argument::Bundle {
                 // No other process knows this id.
                 print(&format!("{id}\n"))?;
             }
@@ -71,14 +71,14 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
 }
 
 /// The meaning of the argument, the id and the bundle.
-fn named(session: &Session<'_>, args: &Run) -> Result<(Word, String, Bundle)> {
+fn id_and_bundle(session: &Session<'_>, args: &Run) -> Result<(Argument, String, Bundle)> {
     let making = &args.making;
-    let word = Word::of(&args.id, making);
+    let word = Argument::of(&args.id, making);
     let (id, directory) = match word {
-        Word::Id | Word::IdOfABundle => (args.id.clone(), making.bundle.clone()),
-        Word::Bundle => (made_up_id(Path::new(&args.id)), Some(PathBuf::from(&args.id))),
+        Argument::Id | Argument::IdOfABundle => (args.id.clone(), making.bundle.clone()),
+        Argument::Bundle => (made_up_id(Path::new(&args.id)), Some(PathBuf::from(&args.id))),
     };
-    if word == Word::IdOfABundle {
+    if word == Argument::IdOfABundle {
         session
             .log
             .warning(&format!("{id} is the id, and the bundle is the current directory; ./{id} runs the bundle {id}"));
@@ -130,7 +130,7 @@ pub(super) fn end(session: &Session<'_>, container: Container) {
 
 /// The meaning of the argument of `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Word {
+enum Argument {
     /// An id. The bundle is that of `--bundle`, or the current directory.
     Id,
     /// An id, which is also the name of a bundle.
@@ -139,22 +139,22 @@ enum Word {
     Bundle,
 }
 
-impl Word {
+impl Argument {
     /// As with runc, the argument is an id if runc would find a bundle. Otherwise a path, or the name of a bundle, is
     /// the bundle.
-    fn of(word: &str, making: &Making) -> Word {
+    fn of(word: &str, making: &Making) -> Argument {
         let typed = Path::new(word);
         if making.bundle.is_some() || word.is_empty() {
-            return Word::Id;
+            return Argument::Id;
         }
         if word.contains('/') || [".", ".."].contains(&word) {
-            return if typed.is_dir() { Word::Bundle } else { Word::Id };
+            return if typed.is_dir() { Argument::Bundle } else { Argument::Id };
         }
         let bundle_here = making.config.is_some() || Path::new("config.json").exists();
         match (typed.join("config.json").exists(), bundle_here) {
-            (false, _) => Word::Id,
-            (true, true) => Word::IdOfABundle,
-            (true, false) => Word::Bundle,
+            (false, _) => Argument::Id,
+            (true, true) => Argument::IdOfABundle,
+            (true, false) => Argument::Bundle,
         }
     }
 }
@@ -175,8 +175,8 @@ fn no_bundle(word: &str) -> Option<anyhow::Error> {
 }
 
 /// The hint for a word that may name a bundle: it is used if the current directory is not a bundle and --bundle is missing.
-fn near_bundle(word: &Word, id: &str, making: &Making) -> Option<String> {
-    if *word != Word::Id || making.bundle.is_some() || Path::new("config.json").exists() {
+fn near_bundle(word: &Argument, id: &str, making: &Making) -> Option<String> {
+    if *word != Argument::Id || making.bundle.is_some() || Path::new("config.json").exists() {
         return None;
     }
     let entries = std::fs::read_dir(".").into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! What every command begins with: the directory of all containers, our environment, and where to print.
+//! The common part of all commands: the directory of all containers, our environment, and where to print.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -59,7 +59,7 @@ impl<'a> Session<'a> {
 
     /// Handles the progress of making a process: prints warnings and, with --debug, everything. `attend` runs before
     /// the program begins.
-    pub(super) fn hears(
+    pub(super) fn on_progress(
         &self,
         progress: Progress<'_>,
         attend: impl FnOnce(&Ready<'_>) -> libcontainer::Result<()>,

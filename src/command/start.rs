@@ -6,7 +6,7 @@ use anyhow::Result;
 use libcontainer::launch::notify::{self, NotifySocket};
 use libcontainer::{Began, Container};
 
-use super::bundle::close_on_exec_behind;
+use super::making::close_on_exec_behind;
 use super::session::{Session, manager};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use libcontainer::{Container, Status, wait};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use super::events::duration;
+use super::flag_values::duration;
 use super::session::{Session, print};
 use super::usage::{Usage, table};
 use crate::cli::Top;

@@ -18,10 +18,10 @@ enum Source {
 
 pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
-    let (asked, source) = asked(session, args)?;
-    let update = asked
+    let (requested, source) = requested(session, args)?;
+    let update = requested
         .schemata(Schemata { l3_cache: given(&args.l3_cache_schema), bandwidth: given(&args.mem_bw_schema) })
-        .places(|at| source.named(at));
+        .places(|at| source.flag_of(at));
     let warnings = container.update(&update)?;
     warnings.iter().for_each(|warning| session.log.warning(&warning.to_string()));
     Ok(())
@@ -33,8 +33,8 @@ fn given(value: &Option<String>) -> Option<String> {
 }
 
 /// The requested limits, as a resources object.
-fn asked<'a>(session: &Session<'_>, args: &cli::Update) -> Result<(Update<'a>, Source)> {
-    let flags = flags(args);
+fn requested<'a>(session: &Session<'_>, args: &cli::Update) -> Result<(Update<'a>, Source)> {
+    let flags = given_flags(args);
     let Some(path) = &args.resources else {
         for (flag, value) in
             [("--kernel-memory", &args.kernel_memory), ("--kernel-memory-tcp", &args.kernel_memory_tcp)]
@@ -69,12 +69,12 @@ struct Flag<'a> {
     /// Its property below `linux.resources`.
     property: &'static str,
     text: &'a str,
-    kind: Kind,
+    kind: FlagType,
 }
 
 /// The type of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FlagType {
     /// A number.
     Number,
     /// A number of bytes, with or without a unit; -1 means no limit.
@@ -83,8 +83,8 @@ enum Kind {
     List,
 }
 
-fn flags(args: &cli::Update) -> Vec<Flag<'_>> {
-    use Kind::{Bytes, List, Number};
+fn given_flags(args: &cli::Update) -> Vec<Flag<'_>> {
+    use FlagType::{Bytes, List, Number};
     let all = [
         ("--blkio-weight", "blockIO.weight", &args.blkio_weight, Number),
         ("--cpu-period", "cpu.period", &args.cpu_period, Number),
@@ -108,18 +108,20 @@ fn flags(args: &cli::Update) -> Vec<Flag<'_>> {
 }
 
 fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
-    let mut asked = json!({});
+    let mut requested = json!({});
     for Flag { name, property, text, kind } in flags {
         let value = match kind {
-            Kind::Number => json!(text.parse::<i64>().map_err(|_| anyhow!("{name}: {text:?} is not a number"))?),
-            Kind::Bytes => json!(bytes(text).ok_or_else(|| anyhow!("{name}: {text:?} is not a size such as 512M"))?),
-            Kind::List => json!(text),
+            FlagType::Number => json!(text.parse::<i64>().map_err(|_| anyhow!("{name}: {text:?} is not a number"))?),
+            FlagType::Bytes => {
+                json!(bytes(text).ok_or_else(|| anyhow!("{name}: {text:?} is not a size such as 512M"))?)
+            }
+            FlagType::List => json!(text),
         };
         let (section, property) = property.split_once('.').unwrap_or_default();
-        asked[section][property] = value;
+        requested[section][property] = value;
     }
     // The value does not fit into any property.
-    let text = serde_json::to_vec(&asked)?;
+    let text = serde_json::to_vec(&requested)?;
     let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
     let read = config::load_resources(&text).map_err(|faults| source.as_error(&faults))?;
     Ok(read.0)
@@ -148,7 +150,7 @@ fn bytes(text: &str) -> Option<i64> {
 
 impl Source {
     /// The flag of a property, or the property's place in the given object.
-    fn named(&self, at: &At) -> String {
+    fn flag_of(&self, at: &At) -> String {
         match at.as_str() {
             "linux.intelRdt.l3CacheSchema" => return "--l3-cache-schema".to_owned(),
             "linux.intelRdt.memBwSchema" => return "--mem-bw-schema".to_owned(),
@@ -168,7 +170,8 @@ impl Source {
     }
 
     fn as_error(&self, faults: &Faults) -> anyhow::Error {
-        let all: Vec<_> = faults.iter().map(|fault| format!("{}: {}", self.named(&fault.at), fault.problem)).collect();
+        let all: Vec<_> =
+            faults.iter().map(|fault| format!("{}: {}", self.flag_of(&fault.at), fault.problem)).collect();
         anyhow!(all.join("\n"))
     }
 }
@@ -192,9 +195,9 @@ mod tests {
     #[test]
     fn a_mistake_is_reported_with_the_flag() {
         let source = Source::Flags(vec![("memory.limit", "--memory")]);
-        assert_eq!(source.named(&At::new("linux.resources.memory.limit")), "--memory");
-        assert_eq!(source.named(&At::new("linux.resources.memory.swap")), "--memory");
-        assert_eq!(source.named(&At::new("linux.resources.pids.limit")), "linux.resources.pids.limit");
-        assert_eq!(Source::Object.named(&At::new("linux.resources.devices[0].type")), "--resources: devices[0].type");
+        assert_eq!(source.flag_of(&At::new("linux.resources.memory.limit")), "--memory");
+        assert_eq!(source.flag_of(&At::new("linux.resources.memory.swap")), "--memory");
+        assert_eq!(source.flag_of(&At::new("linux.resources.pids.limit")), "linux.resources.pids.limit");
+        assert_eq!(Source::Object.flag_of(&At::new("linux.resources.devices[0].type")), "--resources: devices[0].type");
     }
 }

@@ -20,7 +20,8 @@ pub fn listen_fds() -> u32 {
     }
 }
 
-/// Hooks do not inherit other open descriptors of our caller. The container's process closes them in any case.
+/// Hooks do not inherit other open descriptors of our caller than the first `passed_on` after the standard streams. The container's
+/// process closes them in any case, so an error does not matter.
 pub fn close_on_exec_behind(passed_on: u32) {
     let _ = libcontainer::sys::fds::close_on_exec_from(passed_on.saturating_add(3));
 }
@@ -68,8 +69,8 @@ pub enum Detached {
 }
 
 impl Session<'_> {
-    /// Applies the flags of `create` and `run`.
-    pub fn decide<'a>(
+    /// The container that will be made, with the flags of `create` and `run`.
+    pub fn with_flags<'a>(
         &self,
         mut new: Create<'a>,
         making: &Making,
