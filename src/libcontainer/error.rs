@@ -102,13 +102,13 @@ pub struct FailedStep {
 
 impl Error {
     /// A failure of this kind. Its text is one line without control characters, whatever its parts contain.
-    pub(crate) fn of(kind: Kind, text: impl fmt::Display) -> Error {
+    pub(crate) fn new(kind: Kind, text: impl fmt::Display) -> Error {
         Error(Box::new(Inner { text: printable::line(&text.to_string()).into_owned(), kind }))
     }
 
     /// Any error, with the texts of its sources.
     fn whole(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Error {
-        Error::of(kind, chain_in_words(std::iter::successors(Some(error), |error| error.source())))
+        Error::new(kind, chain_in_words(std::iter::successors(Some(error), |error| error.source())))
     }
 
     /// The kind of the failure.
@@ -190,13 +190,13 @@ impl From<std::io::Error> for Error {
 
 impl From<rustix::io::Errno> for Error {
     fn from(errno: rustix::io::Errno) -> Error {
-        Error::of(Kind::Os(errno.raw_os_error()), words(errno))
+        Error::new(Kind::Os(errno.raw_os_error()), words(errno))
     }
 }
 
 impl From<nix::errno::Errno> for Error {
     fn from(errno: nix::errno::Errno) -> Error {
-        Error::of(Kind::Os(errno as i32), in_words(&errno))
+        Error::new(Kind::Os(errno as i32), in_words(&errno))
     }
 }
 
@@ -207,7 +207,7 @@ impl From<Interrupted> for Error {
             Interrupted::Stop => Kind::Interrupted(libc::SIGKILL),
             Interrupted::Errno(errno) => Kind::Os(errno.raw_os_error()),
         };
-        Error::of(kind, stopped)
+        Error::new(kind, stopped)
     }
 }
 
@@ -215,7 +215,7 @@ impl From<Faults> for Error {
     fn from(faults: Faults) -> Error {
         let text = faults.to_string();
         // One mistake on each line.
-        Error::of(Kind::Config(faults), "").reworded(text)
+        Error::new(Kind::Config(faults), "").reworded(text)
     }
 }
 
@@ -241,13 +241,13 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
 /// A failure: `error!("{place}: {word}")`, or with a kind: `error!(Kind::Hook => "{place}: {word}")`.
 macro_rules! error {
     ($text:literal $($rest:tt)*) => {
-        $crate::error::Error::of($crate::error::Kind::Other, format_args!($text $($rest)*))
+        $crate::error::Error::new($crate::error::Kind::Other, format_args!($text $($rest)*))
     };
     ($kind:expr => $text:literal $($rest:tt)*) => {
-        $crate::error::Error::of($kind, format_args!($text $($rest)*))
+        $crate::error::Error::new($kind, format_args!($text $($rest)*))
     };
-    ($kind:expr => $said:expr) => { $crate::error::Error::of($kind, $said) };
-    ($said:expr) => { $crate::error::Error::of($crate::error::Kind::Other, $said) };
+    ($kind:expr => $said:expr) => { $crate::error::Error::new($kind, $said) };
+    ($said:expr) => { $crate::error::Error::new($crate::error::Kind::Other, $said) };
 }
 
 /// Returns such a failure.

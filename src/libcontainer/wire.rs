@@ -40,7 +40,7 @@ pub enum Request {
     MapIds(u32),
     /// Check whether this mount namespace has a complete proc or sysfs that the plan does not unmount (`--no-pivot`).
     CheckViews,
-    /// Warn that the image has another file at the path of the default device with this number.
+    /// Warn: init has kept a file of the image at the path of the default device with this number.
     Kept(u32),
 }
 

@@ -1,4 +1,4 @@
-//! The container's cgroup at run time: makes, enters, freezes, empties and removes it. Runs in the runtime process.
+//! The container's cgroup at run time: makes it, enters it, and writes its limits. Runs in the runtime process.
 
 mod below;
 #[cfg(feature = "systemd")]

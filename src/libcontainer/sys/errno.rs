@@ -1,4 +1,5 @@
-//! Errors of system calls in words: libc's, in lower case as Go programs write them, with the name of the errno.
+//! Errors of system calls: in the words of the C library, in lower case as Go programs write them, with the name of the errno; and
+//! the call that is made again after EINTR.
 
 use std::error::Error;
 use std::io;

@@ -60,7 +60,7 @@ impl HostProc {
         self.write(&self.own_name(file)?, value)
     }
 
-    /// Writes a file of process `pid`, as the runtime counts.
+    /// Writes a file of process `pid` (in the runtime's pid namespace).
     ///
     /// # Errors
     /// Those of openat2(2) and write(2).
@@ -68,7 +68,7 @@ impl HostProc {
         self.write(&Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
     }
 
-    /// Reads a file of process `pid`, as the runtime counts.
+    /// Reads a file of process `pid` (in the runtime's pid namespace).
     ///
     /// # Errors
     /// Those of openat2(2) and read(2).
@@ -78,7 +78,7 @@ impl HostProc {
         Ok(text)
     }
 
-    /// Opens a file of process `pid`, as the runtime counts, for reading.
+    /// Opens a file of process `pid` (in the runtime's pid namespace) for reading.
     ///
     /// # Errors
     /// Those of openat2(2).
@@ -105,7 +105,7 @@ impl HostProc {
             }
             other => other?,
         };
-        written(file.as_fd(), value)
+        write_value(file.as_fd(), value)
     }
 
     /// Reads the beginning of a kernel parameter into `text`, and returns the number of bytes.
@@ -129,7 +129,7 @@ impl HostProc {
         rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)
     }
 
-    /// Opens again a file that the calling process has open (O_PATH is enough): the same file, wherever its path leads now.
+    /// Opens again a file that the calling process has open, perhaps with O_PATH. It is the same file, wherever its path leads now.
     ///
     /// # Errors
     /// Those of openat2(2) and openat(2).
@@ -150,7 +150,7 @@ impl HostProc {
     fn write(&self, name: &Name, value: &[u8]) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
-        written(file.as_fd(), value)
+        write_value(file.as_fd(), value)
     }
 
     /// The name of a file of the calling process. The link `self` gives the pid that the process has in that /proc.
@@ -182,7 +182,8 @@ fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatfs(file)?.f_type == PROC_SUPER_MAGIC)
 }
 
-fn written(file: BorrowedFd<'_>, value: &[u8]) -> Result<(), Errno> {
+/// write(2), and again after EINTR. The kernel takes such a value in one write.
+fn write_value(file: BorrowedFd<'_>, value: &[u8]) -> Result<(), Errno> {
     loop {
         match rustix::io::write(file, value) {
             Ok(_) => return Ok(()),

@@ -54,16 +54,16 @@ pub const MAX_LINKS: u32 = 40;
 
 /// The result of a raw system call, as rustix gives it.
 fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
-    if result >= 0 { Ok(result) } else { Err(last()) }
+    if result >= 0 { Ok(result) } else { Err(last_error()) }
 }
 
 /// The address that mmap(2) or mremap(2) has just returned.
 fn mapped(address: *mut libc::c_void) -> Result<*mut libc::c_void, Errno> {
-    if address == libc::MAP_FAILED { Err(last()) } else { Ok(address) }
+    if address == libc::MAP_FAILED { Err(last_error()) } else { Ok(address) }
 }
 
-/// The error of the C library's last call.
-fn last() -> Errno {
+/// errno(3) of the C library's last call.
+fn last_error() -> Errno {
     // SAFETY: errno's location is a valid, thread-local int for the life of the thread.
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }

@@ -13,7 +13,7 @@ use rustix::mount::OpenTreeFlags;
 use super::clone::Alone;
 use super::mount::{Attributes, Reach, set_attributes};
 use super::process_stat::ProcessStat;
-use super::{last, mapped};
+use super::{last_error, mapped};
 
 const OWN: &CStr = c"/proc/self/exe";
 /// The seals of a copy, besides the one against writing.
@@ -145,7 +145,7 @@ impl OwnProgram {
         // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
         let done =
             unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<PrctlMmMap>(), 0) };
-        if done == 0 { Ok(()) } else { Err(last()) }
+        if done == 0 { Ok(()) } else { Err(last_error()) }
     }
 
     /// /proc/self/exe is another file where the program was started by `ld.so ./program`. The first bytes tell: the header of an

@@ -22,5 +22,5 @@ const PLAIN: [FsWord; 11] = [
 
 /// True if `file` is in one of them.
 pub fn is_plain(file: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|of| PLAIN.contains(&of.f_type))
+    rustix::fs::fstatfs(file).is_ok_and(|stat| PLAIN.contains(&stat.f_type))
 }

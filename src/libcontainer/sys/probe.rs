@@ -25,6 +25,7 @@ pub enum Call {
     SeccompListener,
 }
 
+/// As an address: NULL. As a size: 0.
 const NONE: usize = 0;
 /// As a descriptor: -1. As a first number for close_range(2): the last one, which is not open.
 const LAST: u32 = u32::MAX;

@@ -1,4 +1,4 @@
-//! sched_setattr(2), ioprio_set(2), set_mempolicy(2), personality(2), sched_setaffinity(2): how the process is run.
+//! sched_setattr(2), ioprio_set(2), set_mempolicy(2), personality(2), sched_setaffinity(2), prlimit(2): how a process runs.
 
 use rustix::io::Errno;
 

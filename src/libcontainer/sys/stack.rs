@@ -29,7 +29,8 @@ pub fn with_room(work: fn() -> ExitCode) -> ExitCode {
         // the first stack may be large enough
         return work();
     }
-    // SAFETY: the lowest page of our own mapping. It is a guard page: an overflow of the stack must not reach other memory.
+    // SAFETY: the lowest page of our own mapping. It is a guard page: an overflow of the stack must not reach other memory. If the
+    // call fails, an overflow most likely reaches an unmapped page.
     unsafe { libc::mprotect(stack, 4096, libc::PROT_NONE) };
     let mut work = Work { work, done: ExitCode::FAILURE };
     // SAFETY: SIZE bytes are mapped there, and the end is aligned to a page. The mapping is never given back.
