@@ -82,8 +82,8 @@ impl Relay {
             master: Some(master),
             news,
             before,
-            stdin: Stream::of(stdin, OFlags::RDONLY),
-            stdout: Stream::of(rustix::stdio::stdout(), OFlags::WRONLY),
+            stdin: Stream::new(stdin, OFlags::RDONLY),
+            stdout: Stream::new(rustix::stdio::stdout(), OFlags::WRONLY),
             typed: Pump::default(),
             shown: Pump::default(),
             in_line: false,
@@ -301,7 +301,7 @@ enum Stream {
 }
 
 impl Stream {
-    fn of(fd: BorrowedFd<'static>, access: OFlags) -> Stream {
+    fn new(fd: BorrowedFd<'static>, access: OFlags) -> Stream {
         // A page always fits (pipe(7), PIPE_BUF). A terminal's driver counts its space in units of 256 bytes.
         let is_terminal = rustix::termios::isatty(fd);
         let shared = Stream::Shared(fd, if is_terminal { 256 } else { 4096 });

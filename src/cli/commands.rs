@@ -72,7 +72,7 @@ pub struct Making {
     #[arg(long)]
     pub no_new_keyring: bool,
     /// pass this number of file descriptors, from 3 on, to the container
-    #[arg(long, default_value_t = 0, value_parser = number::<u32>(0..=MOST_FDS))]
+    #[arg(long, default_value_t = 0, value_parser = number_in::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
     /// do not become the subreaper of the container.s processes
     #[arg(long)]
@@ -145,7 +145,7 @@ pub struct Exec {
     #[arg(long, short)]
     pub user: Option<String>,
     /// additional gids
-    #[arg(long, short = 'g', value_parser = number::<u32>(0..=i64::from(u32::MAX)))]
+    #[arg(long, short = 'g', value_parser = number_in::<u32>(0..=i64::from(u32::MAX)))]
     pub additional_gids: Vec<u32>,
     /// a file with a process object, as in config.json
     #[arg(long, short)]
@@ -169,7 +169,7 @@ pub struct Exec {
     #[arg(long, short)]
     pub cap: Vec<String>,
     /// pass this number of file descriptors, from 3 on, to the container
-    #[arg(long, default_value_t = 0, value_parser = number::<u32>(0..=MOST_FDS))]
+    #[arg(long, default_value_t = 0, value_parser = number_in::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
     /// run the process in this cgroup below the container's: PATH, or on cgroup v1 CONTROLLER:PATH
     #[arg(long)]
@@ -468,7 +468,7 @@ pub struct Checkpoint {
     #[arg(long)]
     pub link_remap: bool,
     /// the file descriptor to which criu writes a byte of 0 when lazy-pages is ready
-    #[arg(long, allow_hyphen_values = true, value_parser = number::<i32>(0..=i64::from(i32::MAX)))]
+    #[arg(long, allow_hyphen_values = true, value_parser = number_in::<i32>(0..=i64::from(i32::MAX)))]
     pub status_fd: Option<i32>,
     /// ADDRESS:PORT of the page server
     #[arg(long)]
@@ -518,7 +518,7 @@ pub struct Restore {
 }
 
 /// Reads a number of this range. Its words for a wrong one are ours.
-fn number<N: TryFrom<i64> + Clone + Send + Sync + 'static>(
+fn number_in<N: TryFrom<i64> + Clone + Send + Sync + 'static>(
     range: RangeInclusive<i64>,
 ) -> impl Fn(&str) -> Result<N, String> + Clone {
     move |text| {

@@ -48,7 +48,7 @@ fn kind(arg: &Arg) -> FlagKind {
 }
 
 /// Parses `words`. Errors have the words of Go's flag package.
-pub(super) fn read(definition: &Command, words: &[OsString], order: Order) -> Result<Parts, String> {
+pub(super) fn split_flags(definition: &Command, words: &[OsString], order: Order) -> Result<Parts, String> {
     let mut found = Parts::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -203,7 +203,7 @@ mod tests {
 
     fn words(definition: &Command, order: Order, line: &str) -> Result<(String, String), String> {
         let words: Vec<OsString> = line.split_whitespace().map(|word| word.replace('~', "").into()).collect();
-        let found = read(definition, &words, order)?;
+        let found = split_flags(definition, &words, order)?;
         let line = |words: &[OsString]| words.join(OsStr::new(" ")).into_string().unwrap();
         Ok((line(&found.flags), line(&found.rest)))
     }

@@ -70,7 +70,7 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
         }
     }
     let definition = GlobalOnly::command();
-    let words = go_style::read(&definition, args, Order::First).map_err(|said| wrong_global(&said))?;
+    let words = go_style::split_flags(&definition, args, Order::First).map_err(|said| wrong_global(&said))?;
     if words.version.is_some() {
         return Err(Stop::Answer(version()));
     }
@@ -100,12 +100,12 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
 /// Parses the words after the command.
 fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     let definition = (verb.definition)();
-    let read = |words| go_style::read(&definition, words, verb.order).map_err(|said| wrong(verb, &said));
+    let parts_of = |words| go_style::split_flags(&definition, words, verb.order).map_err(|said| wrong(verb, &said));
     let (before, mut tail) = split(verb, words);
-    let mut found = read(before)?;
+    let mut found = parts_of(before)?;
     if found.rest.is_empty() && verb.words.0 > 0 {
         // `run -- ID`: what follows is the id
-        (found, tail) = (read(words)?, &[]);
+        (found, tail) = (parts_of(words)?, &[]);
     }
     if found.help {
         return Err(Stop::Answer(command_help(verb)));

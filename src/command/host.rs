@@ -15,7 +15,7 @@ pub fn run(args: &HostArgs) -> Result<u8> {
         "text" | "json" => survey(&environment())?,
         other => bail!("invalid format option: {other:?} (expected one of text, json)"),
     };
-    print(&if args.format == "json" { json(&found) } else { text(&found) })?;
+    print(&if args.format == "json" { as_json(&found) } else { as_text(&found) })?;
     Ok(u8::from(!is_fit(&found)))
 }
 
@@ -43,14 +43,14 @@ fn word(fitness: Fitness) -> &'static str {
     }
 }
 
-fn json(found: &[Finding]) -> String {
+fn as_json(found: &[Finding]) -> String {
     let list = found.iter().map(|Finding { area: about, name, fitness, said, advice }| {
         json!({"area": area(*about), "name": name, "state": word(*fitness), "said": in_flags(said), "advice": in_flags(advice)})
     });
     format!("{:#}\n", json!({"fit": is_fit(found), "findings": list.collect::<Vec<_>>()}))
 }
 
-fn text(found: &[Finding]) -> String {
+fn as_text(found: &[Finding]) -> String {
     let mut text = String::new();
     let mut last = None;
     for finding in found {
@@ -88,7 +88,7 @@ mod tests {
     fn each_finding_is_a_line_with_what_to_do() {
         let found = [finding(Fitness::Good, "", ""), finding(Fitness::Missing, "y", "do z")];
         let expected = "kernel:\n  ok       x\n  missing  x: y\n           -> do z\nThis user cannot make a container here: 1 missing.\n";
-        assert_eq!(text(&found), expected);
-        assert!(text(&found[..1]).ends_with("This machine can run containers.\n"));
+        assert_eq!(as_text(&found), expected);
+        assert!(as_text(&found[..1]).ends_with("This machine can run containers.\n"));
     }
 }

@@ -57,13 +57,13 @@ pub fn run(session: &Session<'_>, args: &Top) -> Result<()> {
     }
     // ORDER: before the screen. A signal that asks us to end then ends the wait for a key, and the screen is closed.
     let _listening = wait::listen()?;
-    let screen = Screen::open()?;
+    let screen = Screen::begin()?;
     let mut before = HashMap::new();
-    let mut at = Instant::now();
+    let mut looked = Instant::now();
     loop {
         let mut all = look(session, &args.ids)?;
-        let past = at.elapsed().as_secs_f64().max(0.001);
-        at = Instant::now();
+        let past = looked.elapsed().as_secs_f64().max(0.001);
+        looked = Instant::now();
         let share = |one: &Usage| {
             before
                 .get(&one.id)
@@ -121,7 +121,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn open() -> Result<Screen> {
+    fn begin() -> Result<Screen> {
         let before = tcgetattr(std::io::stdin())?;
         let mut raw = before.clone();
         raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;

@@ -29,12 +29,12 @@ pub trait ResctrlFs: Debug {
     ///
     /// # Errors
     /// Those of mkdir(2).
-    fn make(&self, directory: &Path) -> io::Result<()>;
+    fn mkdir(&self, directory: &Path) -> io::Result<()>;
     /// Removes a group. Its processes go to the group above.
     ///
     /// # Errors
     /// Those of rmdir(2).
-    fn remove(&self, directory: &Path) -> io::Result<()>;
+    fn rmdir(&self, directory: &Path) -> io::Result<()>;
     /// Writes the whole text in one write(2).
     ///
     /// # Errors
@@ -47,11 +47,11 @@ pub trait ResctrlFs: Debug {
 pub struct Kernel;
 
 impl ResctrlFs for Kernel {
-    fn make(&self, directory: &Path) -> io::Result<()> {
+    fn mkdir(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir(directory)
     }
 
-    fn remove(&self, directory: &Path) -> io::Result<()> {
+    fn rmdir(&self, directory: &Path) -> io::Result<()> {
         fs::remove_dir(directory)
     }
 
@@ -102,7 +102,7 @@ pub fn make<'t>(group: &ResctrlGroup, resctrl: &'t dyn ResctrlFs) -> Result<Made
 impl MadeGroup<'_> {
     /// Makes a group without processes: a new one, or one that a container with that name has left behind.
     fn take(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
-        match self.resctrl.make(directory) {
+        match self.resctrl.mkdir(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(directory) => {}
             Err(error) => bail!("{at}: mkdir {}: {}", directory.display(), said_by_kernel(directory, &error)),
@@ -122,7 +122,7 @@ impl MadeGroup<'_> {
                 }
             };
         }
-        match self.resctrl.make(directory) {
+        match self.resctrl.mkdir(directory) {
             Ok(()) => {
                 self.made.push((directory.clone(), GroupOwner::Everybody));
                 write_schemata(directory, &group.schemata, self.resctrl)
@@ -144,7 +144,7 @@ impl Drop for MadeGroup<'_> {
             // Another process may have joined it since.
             if *owner == GroupOwner::Container || is_empty(directory) {
                 // The first failure is reported.
-                let _ = self.resctrl.remove(directory);
+                let _ = self.resctrl.rmdir(directory);
             }
         }
     }
@@ -218,7 +218,7 @@ pub fn join(groups: &[PathBuf], pid: i32, resctrl: &dyn ResctrlFs) -> Result<()>
 /// The directory, and the kernel's error.
 pub fn remove(groups: &[PathBuf], resctrl: &dyn ResctrlFs) -> Result<()> {
     for directory in groups.iter().rev() {
-        match resctrl.remove(directory) {
+        match resctrl.rmdir(directory) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 bail!("linux.intelRdt: rmdir {}: {}", directory.display(), said_by_kernel(directory, &error))
             }

@@ -89,22 +89,22 @@ pub struct Occupancy {
 /// its own. What this machine does not support is left out.
 pub fn stats(control: &Path, monitoring: Option<&Path>) -> IntelRdt {
     let Some(mount) = mount_of(control) else { return IntelRdt::default() };
-    let (all, own) = (text(&mount.join("schemata")), text(&control.join("schemata")));
+    let (all, own) = (read_text(&mount.join("schemata")), read_text(&control.join("schemata")));
     let line = |kind: &str, of: &str| schema::line_of(kind, of).map(str::to_owned);
     let (cache, memory) = (mount.join("info/L3"), mount.join("info/MB"));
     let mut stats = IntelRdt {
         l3_cache_info: cache.is_dir().then(|| CacheInfo {
-            cbm_mask: text(&cache.join("cbm_mask")).trim().to_owned(),
-            min_cbm_bits: number(&cache.join("min_cbm_bits")).unwrap_or_default(),
-            num_closids: number(&cache.join("num_closids")).unwrap_or_default(),
+            cbm_mask: read_text(&cache.join("cbm_mask")).trim().to_owned(),
+            min_cbm_bits: read_number(&cache.join("min_cbm_bits")).unwrap_or_default(),
+            num_closids: read_number(&cache.join("num_closids")).unwrap_or_default(),
         }),
         l3_cache_schema_root: line("L3", &all),
         l3_cache_schema: line("L3", &own),
         mem_bw_info: memory.is_dir().then(|| BandwidthInfo {
-            bandwidth_gran: number(&memory.join("bandwidth_gran")).unwrap_or_default(),
-            delay_linear: number(&memory.join("delay_linear")).unwrap_or_default(),
-            min_bandwidth: number(&memory.join("min_bandwidth")).unwrap_or_default(),
-            num_closids: number(&memory.join("num_closids")).unwrap_or_default(),
+            bandwidth_gran: read_number(&memory.join("bandwidth_gran")).unwrap_or_default(),
+            delay_linear: read_number(&memory.join("delay_linear")).unwrap_or_default(),
+            min_bandwidth: read_number(&memory.join("min_bandwidth")).unwrap_or_default(),
+            num_closids: read_number(&memory.join("num_closids")).unwrap_or_default(),
         }),
         mem_bw_schema_root: line("MB", &all),
         mem_bw_schema: line("MB", &own),
@@ -112,7 +112,7 @@ pub fn stats(control: &Path, monitoring: Option<&Path>) -> IntelRdt {
         ..IntelRdt::default()
     };
     for cache in caches(&monitoring.unwrap_or(control).join("mon_data")) {
-        let counted = |name: &str| number(&cache.join(name));
+        let counted = |name: &str| read_number(&cache.join(name));
         let traffic = (counted("mbm_total_bytes"), counted("mbm_local_bytes"));
         if traffic != (None, None) {
             let (total, local) = traffic;
@@ -135,11 +135,11 @@ fn caches(data: &Path) -> Vec<std::path::PathBuf> {
     caches
 }
 
-fn text(file: &Path) -> String {
+fn read_text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
 /// None if it is not a number: the kernel writes `Unavailable` if it cannot count at the moment.
-fn number(file: &Path) -> Option<u64> {
-    text(file).trim().parse().ok()
+fn read_number(file: &Path) -> Option<u64> {
+    read_text(file).trim().parse().ok()
 }

@@ -31,7 +31,7 @@ impl MadeUp {
 }
 
 impl ResctrlFs for MadeUp {
-    fn make(&self, directory: &Path) -> io::Result<()> {
+    fn mkdir(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir(directory)?;
         MadeUp::files(directory);
         if directory.parent().is_none_or(|parent| !parent.ends_with("mon_groups")) {
@@ -40,7 +40,7 @@ impl ResctrlFs for MadeUp {
         Ok(())
     }
 
-    fn remove(&self, directory: &Path) -> io::Result<()> {
+    fn rmdir(&self, directory: &Path) -> io::Result<()> {
         fs::remove_dir_all(directory)
     }
 
@@ -254,11 +254,11 @@ fn numbers_are_those_of_the_group_that_counts() {
 fn the_kernels_tree_takes_a_line_at_a_time() {
     let mount = mounted();
     let own = mount.path().join("box");
-    Kernel.make(&own).unwrap();
-    assert_eq!(Kernel.make(&own).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    Kernel.mkdir(&own).unwrap();
+    assert_eq!(Kernel.mkdir(&own).unwrap_err().kind(), ErrorKind::AlreadyExists);
     // A write does not make a file there.
     assert_eq!(Kernel.write(&own.join("tasks"), "1").unwrap_err().kind(), ErrorKind::NotFound);
     Kernel.write(&mount.path().join("tasks"), "1").unwrap();
-    Kernel.remove(&own).unwrap();
+    Kernel.rmdir(&own).unwrap();
     assert_eq!(text(mount.path(), "tasks"), "1");
 }

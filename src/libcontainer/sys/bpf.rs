@@ -91,11 +91,11 @@ pub fn attach_device_program(
     replaced: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
     let attach = Attach {
-        target: number(cgroup),
-        program: number(program),
+        target: raw_number(cgroup),
+        program: raw_number(program),
         kind: BPF_CGROUP_DEVICE,
         flags: BPF_F_ALLOW_MULTI | if replaced.is_some() { BPF_F_REPLACE } else { 0 },
-        replaced: replaced.map_or(0, number),
+        replaced: replaced.map_or(0, raw_number),
     };
     // SAFETY: attach is a bpf_attr of the size given.
     checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<Attach>()) }).map(drop)
@@ -106,8 +106,12 @@ pub fn attach_device_program(
 /// # Errors
 /// Those of bpf(2); ENOENT when it is not there.
 pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
-    let attach =
-        Attach { target: number(cgroup), program: number(program), kind: BPF_CGROUP_DEVICE, ..Attach::default() };
+    let attach = Attach {
+        target: raw_number(cgroup),
+        program: raw_number(program),
+        kind: BPF_CGROUP_DEVICE,
+        ..Attach::default()
+    };
     // SAFETY: attach is a bpf_attr of the size given.
     checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_DETACH, &raw const attach, size_of::<Attach>()) }).map(drop)
 }
@@ -119,7 +123,7 @@ pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
 pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
     let mut ids = [0u32; MOST_PROGRAMS as usize];
     let mut query = Query {
-        target: number(cgroup),
+        target: raw_number(cgroup),
         kind: BPF_CGROUP_DEVICE,
         ids: ids.as_mut_ptr() as u64,
         count: MOST_PROGRAMS,
@@ -144,7 +148,7 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
     unsafe { owned(fd) }
 }
 
-fn number(fd: BorrowedFd<'_>) -> u32 {
+fn raw_number(fd: BorrowedFd<'_>) -> u32 {
     // a borrowed descriptor is never negative
     fd.as_raw_fd().cast_unsigned()
 }

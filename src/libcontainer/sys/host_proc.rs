@@ -85,7 +85,7 @@ impl HostProc {
     pub fn open_of(&self, pid: i32, file: &CStr) -> Result<File, Errno> {
         let name = Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE).map(File::from)
+        rustix::fs::openat2(&self.0, name.as_c_str()?, flags, Mode::empty(), INSIDE).map(File::from)
     }
 
     /// Writes a kernel parameter (`net/ipv4/ip_forward`), in the namespaces of the process that calls this.
@@ -95,12 +95,12 @@ impl HostProc {
     pub fn write_sys(&self, parameter: &CStr, value: &[u8]) -> Result<(), Errno> {
         let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
         let how = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE) {
+        let file = match rustix::fs::openat2(&self.0, name.as_c_str()?, how, Mode::empty(), INSIDE) {
             // our caller has made a part of /proc/sys writable by its own mounts; they are in the runtime's mount
             // namespace, which no container changes
             Err(Errno::XDEV) => {
                 let resolve = INSIDE.difference(ResolveFlags::NO_XDEV);
-                let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;
+                let file = rustix::fs::openat2(&self.0, name.as_c_str()?, how, Mode::empty(), resolve)?;
                 if is_proc(file.as_fd())? { file } else { return Err(Errno::NODEV) }
             }
             other => other?,
@@ -115,7 +115,7 @@ impl HostProc {
     pub fn read_sys(&self, parameter: &CStr, text: &mut [u8]) -> Result<usize, Errno> {
         let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
         let (how, resolve) = (OFlags::RDONLY | OFlags::CLOEXEC, INSIDE.difference(ResolveFlags::NO_XDEV));
-        let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;
+        let file = rustix::fs::openat2(&self.0, name.as_c_str()?, how, Mode::empty(), resolve)?;
         if is_proc(file.as_fd())? { rustix::io::read(&file, text) } else { Err(Errno::NODEV) }
     }
 
@@ -126,7 +126,7 @@ impl HostProc {
     pub fn own_namespaces(&self) -> Result<OwnedFd, Errno> {
         let name = self.own_name(c"ns")?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)
+        rustix::fs::openat2(&self.0, name.as_c_str()?, flags, Mode::empty(), INSIDE)
     }
 
     /// Opens again a file that the calling process has open, perhaps with O_PATH. It is the same file, wherever its path leads now.
@@ -144,12 +144,12 @@ impl HostProc {
     pub fn own_descriptors(&self) -> Result<OwnedFd, Errno> {
         let name = self.own_name(c"fd")?;
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE)
+        rustix::fs::openat2(&self.0, name.as_c_str()?, how, Mode::empty(), INSIDE)
     }
 
     fn write(&self, name: &Name, value: &[u8]) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
+        let file = rustix::fs::openat2(&self.0, name.as_c_str()?, flags, Mode::empty(), INSIDE)?;
         write_value(file.as_fd(), value)
     }
 
@@ -212,7 +212,7 @@ impl Name {
         Ok(Name { text })
     }
 
-    fn text(&self) -> Result<&CStr, Errno> {
+    fn as_c_str(&self) -> Result<&CStr, Errno> {
         CStr::from_bytes_until_nul(&self.text).map_err(|_| Errno::INVAL)
     }
 }

@@ -18,13 +18,13 @@ pub use numbers::{
 impl Cgroup {
     /// The statistics at this moment.
     pub fn stats(&self) -> Numbers {
-        let (read, page_sizes) = (&|file: &str| self.read(file), page_sizes());
+        let (read, page_sizes) = (&|file: &str| self.read_file(file), page_sizes());
         if self.is_unified() { v2::stats(read, &page_sizes) } else { v1::stats(read, &page_sizes) }
     }
 
     /// The text of a file of the container's cgroup. Only one hierarchy has a file with this name, because each name
     /// belongs to one controller.
-    pub(super) fn read(&self, file: &str) -> Option<String> {
+    pub(super) fn read_file(&self, file: &str) -> Option<String> {
         let controller = file.split('.').next().unwrap_or_default();
         let by_name = self.paths.get(controller).into_iter();
         by_name.chain(self.paths.values()).find_map(|directory| fs::read_to_string(directory.join(file)).ok())
