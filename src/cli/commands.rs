@@ -20,29 +20,29 @@ pub enum Command {
     Exec(Box<Exec>),
     Explain(Explain),
     Features,
-    Host(HostArgs),
+    Host(Host),
     Kill(Kill),
     List(List),
-    Mounts(MountsArgs),
-    Pause(Only),
+    Mounts(Mounts),
+    Pause(OnlyId),
     Ps(Ps),
     Restore(Box<Restore>),
-    Resume(Only),
+    Resume(OnlyId),
     Run(Run),
-    Spec(SpecArgs),
-    Start(Only),
-    State(Only),
+    Spec(Spec),
+    Start(OnlyId),
+    State(OnlyId),
     Top(Top),
     Update(Box<Update>),
 }
 
-/// A command without flags.
+/// A command without flags and arguments.
 #[derive(Clone, Debug, Parser)]
-pub struct Nothing {}
+pub struct NoArguments {}
 
 /// A command with an id and no flags.
 #[derive(Clone, Debug, Parser)]
-pub struct Only {
+pub struct OnlyId {
     /// id of the container
     pub id: String,
 }
@@ -233,7 +233,7 @@ pub struct Explain {
 
 /// check whether this machine can run containers
 #[derive(Clone, Debug, Parser)]
-pub struct HostArgs {
+pub struct Host {
     /// text or json
     #[arg(long, short, default_value = "text")]
     pub format: String,
@@ -284,7 +284,7 @@ pub struct List {
 
 /// add mounts to a running container, or remove them
 #[derive(Clone, Debug, Parser)]
-pub struct MountsArgs {
+pub struct Mounts {
     /// add or remove
     pub what: String,
     /// id of the container
@@ -308,7 +308,7 @@ pub struct Ps {
 
 /// write a config.json
 #[derive(Clone, Debug, Parser)]
-pub struct SpecArgs {
+pub struct Spec {
     /// the bundle directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,

@@ -1,5 +1,5 @@
 //! The command line, as clients of runc write it: flags in Go's style, global flags before the command. Only the
-//! command in use is built, because building costs time. This module has no logic.
+//! command in use is built, because building costs time. This module parses, and runs nothing.
 
 mod commands;
 mod global;

@@ -159,7 +159,7 @@ pub const VERBS: &[Verb] = &[
         about: "show the enabled features",
         more: "Prints one JSON object, as features.md of the runtime specification defines it.",
         examples: &[("coracle features", "show what this binary can do")],
-        definition: Nothing::command,
+        definition: NoArguments::command,
         understand: |_| Ok(Command::Features),
     },
     Verb {
@@ -173,8 +173,8 @@ pub const VERBS: &[Verb] = &[
                coracle uses. Changes nothing. Does not need root: the result is for the user who calls it. Each line that is\n\
                not \"ok\" says what does not work, and what to do. The exit status is 1 if this user cannot make a container.",
         examples: &[("coracle host", "check this machine"), ("coracle host --format json", "the same, for programs")],
-        definition: HostArgs::command,
-        understand: |found| HostArgs::from_arg_matches(found).map(Command::Host),
+        definition: Host::command,
+        understand: |found| Host::from_arg_matches(found).map(Command::Host),
     },
     Verb {
         name: "kill",
@@ -222,8 +222,8 @@ pub const VERBS: &[Verb] = &[
             ("coracle mounts add box mounts.json", "add the mounts in this file to the container"),
             ("coracle mounts remove box mounts.json", "remove these mounts again"),
         ],
-        definition: MountsArgs::command,
-        understand: |found| MountsArgs::from_arg_matches(found).map(Command::Mounts),
+        definition: Mounts::command,
+        understand: |found| Mounts::from_arg_matches(found).map(Command::Mounts),
     },
     Verb {
         name: "pause",
@@ -234,8 +234,8 @@ pub const VERBS: &[Verb] = &[
         about: "suspend all processes of a container",
         more: "The command resume continues them.",
         examples: &[("coracle pause box", "suspend the container")],
-        definition: Only::command,
-        understand: |found| Only::from_arg_matches(found).map(Command::Pause),
+        definition: OnlyId::command,
+        understand: |found| OnlyId::from_arg_matches(found).map(Command::Pause),
     },
     Verb {
         name: "ps",
@@ -274,8 +274,8 @@ pub const VERBS: &[Verb] = &[
         about: "continue all processes of a paused container",
         more: "",
         examples: &[("coracle resume box", "continue a paused container")],
-        definition: Only::command,
-        understand: |found| Only::from_arg_matches(found).map(Command::Resume),
+        definition: OnlyId::command,
+        understand: |found| OnlyId::from_arg_matches(found).map(Command::Resume),
     },
     Verb {
         name: "run",
@@ -310,8 +310,8 @@ pub const VERBS: &[Verb] = &[
             ("coracle spec --bundle bundle --no-terminal --args sleep 1000", "write a config.json for this command"),
             ("coracle spec --bundle bundle --from image:latest", "write one with the settings of an image"),
         ],
-        definition: SpecArgs::command,
-        understand: |found| SpecArgs::from_arg_matches(found).map(Command::Spec),
+        definition: Spec::command,
+        understand: |found| Spec::from_arg_matches(found).map(Command::Spec),
     },
     Verb {
         name: "start",
@@ -322,8 +322,8 @@ pub const VERBS: &[Verb] = &[
         about: "start the program of a created container",
         more: "",
         examples: &[("coracle start box", "start the program of the container box")],
-        definition: Only::command,
-        understand: |found| Only::from_arg_matches(found).map(Command::Start),
+        definition: OnlyId::command,
+        understand: |found| OnlyId::from_arg_matches(found).map(Command::Start),
     },
     Verb {
         name: "state",
@@ -334,8 +334,8 @@ pub const VERBS: &[Verb] = &[
         about: "print the state of a container",
         more: "Prints one JSON object, as the runtime specification defines it.",
         examples: &[("coracle state box", "print its state, as JSON")],
-        definition: Only::command,
-        understand: |found| Only::from_arg_matches(found).map(Command::State),
+        definition: OnlyId::command,
+        understand: |found| OnlyId::from_arg_matches(found).map(Command::State),
     },
     Verb {
         name: "top",

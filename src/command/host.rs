@@ -7,10 +7,10 @@ use libcontainer::{Area, Finding, Fitness, survey};
 use serde_json::json;
 
 use super::session::{environment, print};
-use crate::cli::{HostArgs, wrapped};
+use crate::cli::{Host, wrapped};
 use crate::flags::in_flags;
 
-pub fn run(args: &HostArgs) -> Result<u8> {
+pub fn run(args: &Host) -> Result<u8> {
     let found = match args.format.as_str() {
         "text" | "json" => survey(&environment())?,
         other => bail!("invalid format option: {other:?} (expected one of text, json)"),

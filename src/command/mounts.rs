@@ -4,9 +4,9 @@ use anyhow::{Context, Result, bail};
 use libcontainer::{MountList, wait};
 
 use super::session::Session;
-use crate::cli::MountsArgs;
+use crate::cli::Mounts;
 
-pub fn run(session: &Session<'_>, args: &MountsArgs) -> Result<()> {
+pub fn run(session: &Session<'_>, args: &Mounts) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let text = match args.file.as_os_str() == "-" {
         true => wait::until_the_end(std::io::stdin()).context("read standard input")?,

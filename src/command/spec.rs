@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use super::layout;
 use super::session::Session;
-use crate::cli::SpecArgs;
+use crate::cli::Spec;
 
-pub fn run(session: &Session<'_>, args: &SpecArgs) -> Result<()> {
+pub fn run(session: &Session<'_>, args: &Spec) -> Result<()> {
     let kind = if args.rootless {
         ExampleUser::Rootless(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
     } else if Cgroups::probe()?.layout() == Layout::Unified {
@@ -42,7 +42,7 @@ pub fn run(session: &Session<'_>, args: &SpecArgs) -> Result<()> {
 }
 
 /// With what the flags say.
-fn changed(session: &Session<'_>, mut document: Value, bundle: &Path, args: &SpecArgs) -> Result<Value> {
+fn changed(session: &Session<'_>, mut document: Value, bundle: &Path, args: &Spec) -> Result<Value> {
     if let Some(named) = &args.from {
         let root = bundle.join("rootfs");
         let image = layout::config(named)?;

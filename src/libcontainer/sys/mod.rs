@@ -2,7 +2,8 @@
 //! calls after the clone uses no heap and no lock.
 //!
 //! The functions are safe: no argument makes them break memory, or close a descriptor that somebody owns. What only a child of
-//! ours can do without harm takes the proof of it (`clone::Alone`).
+//! ours can do without harm takes the proof of it (`clone::Alone`). One rule is left to the child: after `fds::close_but` it
+//! keeps what it has opened itself, and never drops it.
 
 // clone.rs and stack.rs have assembly for two processors; programs for BPF and seccomp read the low half of a word first
 #[cfg(not(all(
