@@ -1,7 +1,8 @@
 //! The root file system of a container. containerd describes it as mounts; the shim mounts it at BUNDLE/rootfs and
 //! unmounts it.
 
-use libcontainer::in_words;
+use libcontainer::{LoopDevice, in_words};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -47,22 +48,34 @@ const OVERLAYFS: i64 = 0x794c_7630;
 /// A page, minus the part that the kernel uses.
 const DATA: usize = 4096 - 512;
 
+/// What a mount is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// What the request names.
+    Named,
+    /// A file, on a loop device.
+    File,
+}
+
 /// The parsed fields of one mount.
 #[derive(Debug, PartialEq)]
 struct Asked {
     flags: MsFlags,
     propagation: MsFlags,
+    source: Source,
     data: Vec<String>,
 }
 
 fn asked(options: &[String]) -> Asked {
     let propagations = MsFlags::MS_SHARED | MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE | MsFlags::MS_UNBINDABLE;
-    let mut asked = Asked { flags: MsFlags::empty(), propagation: MsFlags::empty(), data: Vec::new() };
+    let (flags, propagation) = (MsFlags::empty(), MsFlags::empty());
+    let mut asked = Asked { flags, propagation, source: Source::Named, data: Vec::new() };
     for option in options {
         match FLAGS.iter().find(|(name, ..)| name == option) {
             Some((_, true, flag)) if flag.intersects(propagations) => asked.propagation |= *flag,
             Some((_, true, flag)) => asked.flags |= *flag,
             Some((_, false, flag)) => asked.flags &= !*flag,
+            None if option == "loop" => asked.source = Source::File,
             // words that are only for containerd itself
             None if option.starts_with("X-containerd.") => {}
             None => asked.data.push(option.clone()),
@@ -110,13 +123,13 @@ fn inside(rootfs: &Path, target: &str) -> io::Result<OwnedFd> {
 }
 
 fn make_one(entry: &Mount, rootfs: &Path) -> io::Result<()> {
-    let Asked { flags, propagation, data } = asked(&entry.options);
-    if data.iter().any(|option| option == "loop") {
-        return Err(io::Error::other("loop devices are not implemented"));
-    }
+    let Asked { flags, propagation, source, data } = asked(&entry.options);
+    // ORDER: the mount keeps the device, and it is free when the mount ends
+    let device = (source == Source::File).then(|| loop_device(&entry.source, flags)).transpose()?;
+    let source = device.as_ref().map_or(Path::new(&entry.source), LoopDevice::path);
     let (shorter, base) = if entry.r#type == "overlay" { shortened(&data) } else { (data.join(","), None) };
     // it is looked up again after a mount: then it is the mount's root
-    let at = |kind: Option<&str>, source: Option<&str>, flags: MsFlags, data: Option<&str>| -> io::Result<()> {
+    let at = |kind: Option<&str>, source: Option<&Path>, flags: MsFlags, data: Option<&str>| -> io::Result<()> {
         let target = inside(rootfs, &entry.target)?;
         let path = format!("/proc/self/fd/{}", target.as_raw_fd());
         Ok(mount(source, path.as_str(), kind, flags, data)?)
@@ -128,7 +141,7 @@ fn make_one(entry: &Mount, rootfs: &Path) -> io::Result<()> {
     let kind = (!flags.contains(MsFlags::MS_BIND)).then_some(entry.r#type.as_str());
     let text = (!shorter.is_empty()).then_some(shorter.as_str());
     // the other flags of a bind mount need a second call
-    at(kind, Some(&entry.source), flags, text)?;
+    at(kind, Some(source), flags, text)?;
     if !propagation.is_empty() {
         at(None, None, propagation, None)?;
     }
@@ -137,6 +150,12 @@ fn make_one(entry: &Mount, rootfs: &Path) -> io::Result<()> {
         at(None, None, flags | MsFlags::MS_REMOUNT, None)?;
     }
     Ok(())
+}
+
+/// A loop device of a file. It is read-only if the mount is.
+fn loop_device(file: &str, flags: MsFlags) -> io::Result<LoopDevice> {
+    let open = File::options().read(true).write(!flags.contains(MsFlags::MS_RDONLY)).open(file)?;
+    LoopDevice::of(&open, file.as_bytes())
 }
 
 /// Shortens the options of an overlay whose layers do not fit in a page: the common prefix of the layers becomes the
@@ -187,7 +206,9 @@ mod tests {
         let read = asked(&words("rbind ro rprivate index=off X-containerd.x=y rw"));
         assert_eq!(read.flags, MsFlags::MS_BIND | MsFlags::MS_REC);
         assert_eq!(read.propagation, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
-        assert_eq!(read.data, ["index=off"]);
+        assert_eq!((read.source, &read.data[..]), (Source::Named, &["index=off".to_owned()][..]));
+        let read = asked(&words("ro loop noload"));
+        assert_eq!((read.source, read.flags, &*read.data[0]), (Source::File, MsFlags::MS_RDONLY, "noload"));
     }
 
     #[test]

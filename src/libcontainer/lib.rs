@@ -72,4 +72,5 @@ pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
 pub use status::Status;
 pub use survey::{Area, Finding, Fitness, survey};
 pub use sys::errno::in_words;
+pub use sys::loop_device::LoopDevice;
 pub use wait::Stop;

@@ -29,6 +29,7 @@ pub mod host_proc;
 pub mod kernel_file;
 pub mod keyring;
 pub mod landlock;
+pub mod loop_device;
 pub mod mount;
 pub mod mount_id;
 pub mod namespace;
