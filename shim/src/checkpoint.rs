@@ -43,6 +43,7 @@ fn allowed(mut images: Images, options: &CheckpointOptions) -> Answer<Images> {
 
 impl Shim {
     pub(crate) fn checkpoint(&mut self, reply: Reply, asked: CheckpointTaskRequest) -> Answer<()> {
+        let share = self.room.take(asked.encoded_len())?;
         let container = self.container(&asked.id)?;
         if container.init.stage != Stage::Running {
             return Err(failure(Code::FailedPrecondition, "cannot checkpoint a container that does not run"));
@@ -50,17 +51,20 @@ impl Shim {
         let options = CheckpointOptions::decode(&*asked.options.unwrap_or_default().value)
             .map_err(|error| failure(Code::InvalidArgument, format_args!("Checkpoint: {error}")))?;
         let (at, bundle) = (container.at.clone(), container.bundle.clone());
-        let images = allowed(images(Path::new(&asked.path), &options.work_path, &bundle), &options)?;
+        // containerd 1.x knows this option only for runc: it then names a directory of its own, and the caller finds no images
+        let path = if options.image_path.is_empty() { asked.path } else { options.image_path.clone() };
+        let images = allowed(images(Path::new(&path), &options.work_path, &bundle), &options)?;
         let afterwards = if options.exit { Afterwards::Deleted } else { Afterwards::Running };
         self.jobs.begin(move || {
             let done = at.checkpoint(images, afterwards);
+            drop(share);
             if done.is_ok() {
                 // after a failure the files stay for the administrator
                 let _ = fs::remove_dir_all(bundle.join(WORK));
             }
             Box::new(move |shim| {
                 if done.is_ok() {
-                    shim.publish(&events::TaskCheckpointed { container_id: asked.id, checkpoint: asked.path });
+                    shim.publish(&events::TaskCheckpointed { container_id: asked.id, checkpoint: path });
                 }
                 let done = done.map(|()| Vec::new());
                 shim.answer(reply, done.map_err(|error| of_runtime("OCI runtime checkpoint failed", &error)));

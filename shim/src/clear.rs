@@ -1,4 +1,4 @@
-//! `delete`: removes what a dead shim has left.
+//! The action `delete`: removes what a dead shim has left.
 
 use libcontainer::in_words;
 use std::fs;
@@ -30,8 +30,9 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
     // the container's processes become our children, as they were the shim's
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let at = At { root: runtime::root(&options::kept(&bundle), &flags.namespace), id: flags.id.clone() };
-    if let Err(error) = at.delete(Force::Kill) {
-        eprintln!("container {}: {error}", flags.id);
+    match at.other_bundle(&bundle) {
+        Some(other) => eprintln!("container {}: not deleted, because it was made from {}", flags.id, other.display()),
+        None => drop(at.delete(Force::Kill).inspect_err(|error| eprintln!("container {}: {error}", flags.id))),
     }
     drop(rootfs::take_away(&bundle.join("rootfs")));
     if let Ok(address) = fs::read_to_string(bundle.join("address")) {

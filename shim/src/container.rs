@@ -12,6 +12,7 @@ use crate::messages::runc::Options;
 use crate::messages::task::status;
 use crate::poll::Token;
 use crate::reply::Reply;
+use crate::room::Share;
 use crate::runtime::At;
 use crate::stdio::Names;
 use libcontainer::Stop;
@@ -58,15 +59,15 @@ pub struct Process {
     pub stdin_closed: bool,
     pub master: Option<OwnedFd>,
     pub logger: Option<Logger>,
-    /// The process object of an exec.
-    pub object: Vec<u8>,
+    /// The process object of an exec, and its memory. None for an init, and once it is started.
+    pub object: Option<(Vec<u8>, Share)>,
     /// It ends the start of an exec, and that of an init from images.
     pub stop: Option<Stop>,
 }
 
 impl Process {
     /// A process that does not run yet.
-    pub fn new(names: Names, object: Vec<u8>) -> Process {
+    pub fn new(names: Names, object: Option<(Vec<u8>, Share)>) -> Process {
         Process {
             names,
             stage: Stage::Created,
@@ -84,6 +85,13 @@ impl Process {
             logger: None,
             object,
             stop: None,
+        }
+    }
+
+    /// Kills it, if it runs. It may have ended already.
+    pub fn kill_at_once(&self) {
+        if let Some((made, _)) = &self.made {
+            let _ = made.kill(9);
         }
     }
 

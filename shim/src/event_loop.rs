@@ -27,6 +27,7 @@ impl Shim {
             for token in self.poll.wait(time) {
                 self.ready(token);
             }
+            self.go_on_with_halted();
             self.publisher.go_on(&self.poll);
             self.look_for_readers();
             self.go_on_deleting();
@@ -50,7 +51,9 @@ impl Shim {
         self.jobs.begin(move || {
             drop(protection);
             Box::new(|shim| {
-                for (reply, asked) in shim.early.take().unwrap_or_default() {
+                for (reply, asked, share) in shim.early.take().unwrap_or_default() {
+                    // `create` takes it again
+                    drop(share);
                     if let Err(status) = shim.create(reply, asked) {
                         shim.answer(reply, Err(status));
                     }
@@ -118,7 +121,7 @@ impl Shim {
             };
             let token = self.poll.token();
             if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {
-                let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new() };
+                let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new(), is_halted: false };
                 self.connections.insert(token, peer);
             }
         }
@@ -142,9 +145,10 @@ impl Shim {
             }
             break;
         }
-        // a process that enters a container has a copy of this stack (`start::TUNABLES`)
+        // a process that enters a container has a copy of this stack (`bootstrap::TUNABLES`)
         std::hint::black_box(&mut buffer).fill(0);
-        while let Some(frame) = self.connections.get_mut(&token).and_then(|peer| peer.inbox.next()) {
+        self.send(token);
+        while let Some(frame) = self.next_frame(token) {
             match frame {
                 Frame::Request(stream, request) => self.call(Reply { connection: token, stream }, &request),
                 Frame::Bad(stream, status) => self.answer(Reply { connection: token, stream }, Err(status)),
@@ -153,8 +157,22 @@ impl Shim {
         }
         if ended {
             self.drop_connection(token);
-        } else {
-            self.send(token);
+        }
+    }
+
+    /// The next request of a peer, if it reads its answers. An answer can be much larger than its request.
+    fn next_frame(&mut self, token: Token) -> Option<Frame> {
+        let peer = self.connections.get_mut(&token)?;
+        peer.is_halted = peer.outbox.len() > UNREAD_ANSWERS;
+        if peer.is_halted { None } else { peer.inbox.next() }
+    }
+
+    /// Performs the requests of peers that have read their answers.
+    fn go_on_with_halted(&mut self) {
+        let has_read = |peer: &Connection| peer.is_halted && peer.outbox.len() <= UNREAD_ANSWERS;
+        let halted = self.connections.iter().filter(|(_, peer)| has_read(peer)).map(|(token, _)| *token);
+        for token in halted.collect::<Vec<_>>() {
+            self.take_from(token);
         }
     }
 }

@@ -26,6 +26,10 @@ const LIMIT: usize = 2048;
 /// The number of events that wait, from which kills for lack of memory are not added: a container can cause any number of them, and
 /// they must not displace the ends of others.
 const NO_MORE_OOM: usize = 1024;
+/// The number and the bytes of waiting events above which containerd gets no new process: the rest of the queue is for the ends of
+/// those that it has.
+const FEW: usize = LIMIT / 2;
+const BYTES: usize = 64 << 20;
 
 /// An event, with its topic and its type.
 pub trait Event: prost::Message {
@@ -112,6 +116,11 @@ impl Publisher {
         let request = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
         self.queue.push_back(request);
         self.go_on(poll);
+    }
+
+    /// Whether containerd takes events so slowly that it must wait for new processes.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= FEW || self.queue.iter().map(Vec::len).sum::<usize>() > BYTES
     }
 
     /// Whether the queue is empty.
@@ -358,6 +367,23 @@ mod tests {
         let server = std::thread::spawn(move || serve(&listener, 1));
         run(&mut publisher, &poll, Publisher::is_empty);
         assert_eq!(server.join().expect("the server"), ["/tasks/create"]);
+    }
+
+    #[test]
+    fn events_that_wait_leave_room_for_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut publisher, poll) = publisher(directory.path());
+        let checkpoint = "x".repeat(4 << 20);
+        while !publisher.is_full() {
+            let checkpoint = checkpoint.clone();
+            publisher.publish(&poll, &events::TaskCreate { checkpoint, ..events::TaskCreate::default() });
+        }
+        assert_eq!(publisher.queue.len(), BYTES / checkpoint.len());
+        publisher.queue.clear();
+        while !publisher.is_full() {
+            publisher.publish(&poll, &events::TaskExecAdded::default());
+        }
+        assert_eq!(publisher.queue.len(), FEW);
     }
 
     #[test]

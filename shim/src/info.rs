@@ -5,10 +5,10 @@ use std::io::Write;
 
 use prost::Message as _;
 
+use crate::bootstrap::stdin;
 use crate::messages::bootstrap::{RuntimeInfo, RuntimeVersion};
 use crate::messages::google::Any;
 use crate::options;
-use crate::start::stdin;
 
 /// The name in containerd's configuration.
 pub const NAME: &str = "io.containerd.coracle.v1";
@@ -35,8 +35,7 @@ pub fn version() -> Result<(), String> {
 /// # Errors
 /// The options cannot be read.
 pub fn info() -> Result<(), String> {
-    let input = stdin().map_err(|error| format!("stdin: {error}", error = in_words(&error)))?;
-    let any = Any::decode(&*input).map_err(|error| format!("stdin: {error}"))?;
+    let any = Any::decode(&*stdin()?).map_err(|error| format!("stdin: {error}"))?;
     let options = if any.value.is_empty() { None } else { Some(options::read(Some(&any))?) };
     let features = serde_json::to_vec(&libcontainer::features()).map_err(|error| format!("features: {error}"))?;
     let info = RuntimeInfo {

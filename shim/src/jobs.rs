@@ -173,6 +173,39 @@ mod tests {
 
     use super::*;
 
+    /// A job that ends when its sender is dropped.
+    fn blocked(ends: &mut Vec<mpsc::Sender<()>>) -> impl FnOnce() -> Done<()> + Send + 'static {
+        let (end, ended) = mpsc::channel::<()>();
+        ends.push(end);
+        move || {
+            let _ = ended.recv();
+            Box::new(|()| ())
+        }
+    }
+
+    #[test]
+    fn a_container_whose_queue_is_full_fills_no_other_queue() {
+        let mut jobs: Jobs<()> = Jobs::new().unwrap();
+        let mut ends = Vec::new();
+        while !jobs.are_full_of("c1") {
+            jobs.begin_of("c1", blocked(&mut ends));
+        }
+        assert_eq!(ends.len(), OF_ONE + WAITING);
+        assert!(!jobs.are_full() && !jobs.are_full_of("c2"), "the end of c1 and its neighbours are refused");
+        // what the container cannot block is bounded as well
+        while !jobs.are_full() {
+            jobs.begin(blocked(&mut ends));
+        }
+        assert_eq!(ends.len(), OF_ONE + WAITING + LIMIT + WAITING);
+        assert!(!jobs.are_full_of("c2"));
+        drop(ends);
+        while jobs.any() {
+            let _ =
+                rustix::event::poll(&mut [rustix::event::PollFd::new(jobs.wake(), rustix::event::PollFlags::IN)], None);
+            jobs.ended();
+        }
+    }
+
     /// A container stops the processes of its execs: its kill and deletion still run.
     #[test]
     fn jobs_of_a_container_leave_threads_for_its_end_and_for_other_containers() {

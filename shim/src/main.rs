@@ -5,17 +5,20 @@
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod address;
+mod bootstrap;
 mod checkpoint;
 mod clear;
 mod cli;
 mod container;
+mod create;
+mod delete;
 mod event_loop;
 mod events;
 mod exits;
 mod failure;
 mod info;
 mod jobs;
-mod lifecycle;
+mod launch;
 mod logger;
 mod messages;
 mod options;
@@ -23,6 +26,7 @@ mod owner;
 mod poll;
 mod pump;
 mod reply;
+mod room;
 mod rootfs;
 mod runtime;
 mod serve;
@@ -62,7 +66,7 @@ fn act(flags: &cli::Flags) -> Result<(), String> {
         return Err("shim namespace cannot be empty".to_owned());
     }
     match &*flags.action {
-        "start" => start::start(flags),
+        "start" => bootstrap::start(flags),
         "delete" => clear::clear(flags),
         "" => serve::serve(flags),
         other => Err(format!("unknown action {other}")),

@@ -49,6 +49,13 @@ pub struct Made {
     pub own_pids: bool,
 }
 
+impl Made {
+    /// Kills a process of which no caller learns.
+    pub fn abandon(&self) {
+        let _ = self.process.kill(9);
+    }
+}
+
 /// Sets the streams of a builder: `Create`, `Exec` and `RestoreFrom` have the same methods.
 macro_rules! streamed {
     ($built:expr, $given:expr) => {{
@@ -166,7 +173,7 @@ impl At {
     ///
     /// # Errors
     /// Those of the library.
-    pub fn exec(&self, object: &[u8], given: Given) -> Result<Made> {
+    pub fn exec_process(&self, object: &[u8], given: Given) -> Result<Made> {
         let container = self.load()?;
         let object = ProcessObject::read(object)?;
         let (exec, master) = streamed!(container.exec_process(&object).protection(PROTECTION), given);
@@ -230,6 +237,14 @@ impl At {
         let unified = container.cgroup_paths().keys().all(String::is_empty);
         let format = if unified { Format::V2 } else { Format::V1 };
         Ok((container.stats().cgroup, format))
+    }
+
+    /// The bundle that it was made from, if that is another one: it belongs to another engine, which has the same root directory
+    /// and uses the same id. A bundle that no longer exists belongs to none.
+    pub fn other_bundle(&self, ours: &Path) -> Option<PathBuf> {
+        let theirs = self.load().and_then(|container| container.state()).ok()?.bundle;
+        let (other, own) = (std::fs::canonicalize(&theirs).ok()?, std::fs::canonicalize(ours).ok()?);
+        (other != own).then_some(theirs)
     }
 
     /// Watches it for out-of-memory kills.

@@ -14,9 +14,11 @@ use crate::events::{Event, Publisher};
 use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::jobs::Jobs;
 use crate::logger::Logger;
+use crate::messages::task::CreateTaskRequest;
 use crate::poll::{Interest, Poll, Token};
 use crate::pump::{Next, Pump, ROOM};
 use crate::reply::Reply;
+use crate::room::{Room, Share};
 use crate::wire::{self, Inbox};
 use libcontainer::Stop;
 
@@ -28,9 +30,11 @@ const FIRST: Token = 16;
 /// The time that the last events have when we end.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
-/// The bytes of answers that a peer does not read, above which the shim reads none of its requests.
+/// The bytes of answers that a peer does not read, above which the shim reads and performs none of its requests.
 pub const UNREAD_ANSWERS: usize = 4 << 20;
 
+/// The time that a logger has to end after its input has ended.
+const LOGGER: Duration = Duration::from_secs(12);
 /// The first and the longest pause between two looks whether the last bytes of a stream are read.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(250);
@@ -41,6 +45,8 @@ pub struct Connection {
     pub inbox: Inbox,
     /// The bytes that wait until it reads.
     pub outbox: Vec<u8>,
+    /// Requests in its inbox wait until it reads.
+    pub is_halted: bool,
 }
 
 /// The process of a pidfd.
@@ -80,8 +86,10 @@ pub struct Shim {
     pub jobs: Jobs<Shim>,
     pub publisher: Publisher,
     pub containers: BTreeMap<String, Container>,
+    /// The memory of requests that wait.
+    pub room: Room,
     /// Requests that came before our program was protected. None from then on.
-    pub early: Option<Vec<(Reply, crate::messages::task::CreateTaskRequest)>>,
+    pub early: Option<Vec<(Reply, CreateTaskRequest, Share)>>,
     /// The containers that are being created, by their ids.
     pub creating: BTreeMap<String, Creation>,
     pub processes: BTreeMap<Token, Whose>,
@@ -129,6 +137,7 @@ impl Shim {
             jobs,
             publisher,
             containers: BTreeMap::new(),
+            room: Room::default(),
             early: Some(Vec::new()),
             creating: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -302,5 +311,24 @@ impl Shim {
         let _ = self.poll.add(process, token, Interest::Read);
         self.processes.insert(token, whose);
         token
+    }
+
+    /// Asks a logger to end, whose process is gone.
+    pub fn end_logger(&mut self, logger: Option<Logger>) {
+        if let Some(logger) = logger {
+            logger.signal(rustix::process::Signal::TERM);
+            self.loggers.push((logger, Instant::now() + LOGGER));
+        }
+    }
+
+    /// Kills the loggers that have not ended in time.
+    pub fn kill_loggers(&mut self) {
+        let now = Instant::now();
+        self.loggers.retain(|(logger, deadline)| {
+            if *deadline <= now {
+                logger.signal(rustix::process::Signal::KILL);
+            }
+            *deadline > now
+        });
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::pipe::PipeFlags;
+use rustix::process::Signal;
 
 use crate::logger::{self, Logger};
 use crate::owner::Owner;
@@ -68,10 +69,18 @@ pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner, stop: &Stop
     let flags = rustix::fs::fcntl_getfl(master).map_err(failed)?;
     rustix::fs::fcntl_setfl(master, flags | OFlags::NONBLOCK).map_err(failed)?;
     let copy = || master.try_clone().map_err(|error| format!("terminal: {error}", error = in_words(&error)));
+    if !names.stdin.is_empty() {
+        let (fifo, hold) = stdin_fifo(&names.stdin)?;
+        // what is typed while no process has the terminal open is lost
+        streams.input = Some(Pump::new(fifo, copy()?, Refused::Dropped));
+        streams.hold = hold;
+    }
+    let output = copy()?;
+    // ORDER: last, so that no failure leaves a logger
     let sink = if let Some(uri) = logger::uri(&names.stdout) {
         let (logger, stdout, _) = Logger::start(&uri, owner, stop)?;
         streams.logger = Some(logger);
-        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(failed)?;
+        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(failed).inspect_err(|_| streams.end_logger())?;
         Sink { file: stdout, reader: Reader::Here }
     } else {
         match sinks(names)?.0 {
@@ -79,17 +88,18 @@ pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner, stop: &Stop
             None => Sink { file: null()?, reader: Reader::Here },
         }
     };
-    streams.outputs.push(Pump::new(copy()?, sink.file, Refused::Dropped).reader(sink.reader).of_terminal());
-    if !names.stdin.is_empty() {
-        let (fifo, hold) = stdin_fifo(&names.stdin)?;
-        // what is typed while no process has the terminal open is lost
-        streams.input = Some(Pump::new(fifo, copy()?, Refused::Dropped));
-        streams.hold = hold;
-    }
+    streams.outputs.push(Pump::new(output, sink.file, Refused::Dropped).reader(sink.reader).of_terminal());
     Ok(streams)
 }
 
 impl Streams {
+    /// Kills the logger of a process that was not made: nothing was written to it, and it may ignore the end of its input.
+    pub fn end_logger(&self) {
+        if let Some(logger) = &self.logger {
+            logger.signal(Signal::KILL);
+        }
+    }
+
     fn open_stdin(&mut self, name: &str, owner: &Owner) -> Result<OwnedFd, String> {
         let (fifo, hold) = stdin_fifo(name)?;
         let (theirs, ours) = pipe()?;

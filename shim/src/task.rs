@@ -103,6 +103,8 @@ impl Shim {
     }
 
     fn exec(&mut self, asked: ExecProcessRequest) -> Answer<Empty> {
+        let share = self.room.take(asked.encoded_len())?;
+        let is_full = self.publisher.is_full();
         let ExecProcessRequest { id, exec_id, terminal, stdin, stdout, stderr, spec } = asked;
         let container = self.container(&id)?;
         if exec_id.is_empty() || container.execs.contains_key(&exec_id) {
@@ -114,8 +116,11 @@ impl Shim {
         if container.freezing != Freezing::No {
             return Err(failure(Code::FailedPrecondition, "cannot exec in a paused state"));
         }
+        if is_full {
+            return Err(too_many());
+        }
         let object = with_terminal(&spec.unwrap_or_default().value, terminal)?;
-        let process = Process::new(Names { stdin, stdout, stderr, terminal }, object);
+        let process = Process::new(Names { stdin, stdout, stderr, terminal }, Some((object, share)));
         container.execs.insert(exec_id.clone(), process);
         self.publish(&events::TaskExecAdded { container_id: id, exec_id });
         Ok(Empty {})
@@ -242,13 +247,18 @@ impl Shim {
     }
 
     fn update(&mut self, reply: Reply, asked: UpdateTaskRequest) -> Answer<()> {
+        let share = self.room.take(asked.encoded_len())?;
         let container = self.container(&asked.id)?;
         if container.init.stage == Stage::Ended {
             return Err(failure(Code::FailedPrecondition, "cannot update a stopped container"));
         }
         let at = container.at.clone();
         let resources = asked.resources.unwrap_or_default().value;
-        self.do_and_answer(reply, "OCI runtime update failed", move || at.update(&resources).map(|()| Empty {}));
+        self.do_and_answer(reply, "OCI runtime update failed", move || {
+            let updated = at.update(&resources).map(|()| Empty {});
+            drop(share);
+            updated
+        });
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::messages::google::Empty;
+use crate::messages::google::{Any, Empty};
 use crate::messages::task::*;
 use crate::messages::ttrpc::Request;
 use crate::wire;
@@ -16,6 +16,8 @@ use crate::world::{Client, gone, root_is_here, world};
 const FLOOD: usize = 64 << 20;
 /// open(2) does not wait for a writer.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+/// The bytes of all requests that may wait.
+const ROOM: usize = 64 << 20;
 /// The number of callers that may wait for one process.
 const WAITS: usize = 4096;
 
@@ -107,6 +109,75 @@ fn the_callers_that_wait_for_a_process_are_limited_and_one_that_leaves_makes_roo
     assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 0);
     client.delete("c1", "").expect("Delete");
     client.shut_down();
+    world.assert_empty();
+}
+
+/// An exec that is not started keeps its process object.
+#[test]
+fn the_bytes_of_requests_that_wait_are_limited() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let (large, name) = ("x".repeat(4_000_000), |n: usize| format!("e{n}"));
+    let ask = |client: &mut Client, n: usize| {
+        let mut order = Client::exec_order("c1", &name(n), "-v");
+        let object =
+            serde_json::json!({"cwd": "/", "args": ["/shim", "-v"], "env": [&large], "user": {"uid": 0, "gid": 0}});
+        order.spec.as_mut().expect("a process").value = object.to_string().into_bytes();
+        client.call::<Empty>("Exec", &order)
+    };
+    let mut count = 0;
+    let refused = loop {
+        match ask(&mut client, count) {
+            Ok(_) => count += 1,
+            Err(status) => break status,
+        }
+        assert!(count * large.len() < 2 * ROOM, "the shim keeps all");
+    };
+    assert_eq!((refused.code, count), (8, ROOM / large.len()));
+    // small ones have room
+    assert_eq!(client.exec(&world, "small", "-v"), 0);
+    // an update has the same room
+    let value = format!("{{\"x\":\"{large}\"}}").into_bytes();
+    let update = UpdateTaskRequest { id: "c1".into(), resources: Some(Any { type_url: "x".into(), value }) };
+    assert_eq!(client.call::<Empty>("Update", &update).expect_err("no room").code, 8);
+    // one that is deleted, or started, makes room again
+    client.delete("c1", &name(0)).expect("Delete");
+    ask(&mut client, 0).expect("room");
+    // its environment is too long for execve(2)
+    client.start("c1", &name(1)).expect_err("E2BIG");
+    ask(&mut client, count).expect("room");
+    client.end_c1();
+    world.assert_empty();
+}
+
+/// A small request can have a large answer.
+#[test]
+fn the_bytes_of_answers_that_wait_are_limited() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let order = ExecProcessRequest { stderr: "x".repeat(3 << 20), ..Client::exec_order("c1", "e", "-v") };
+    let _: Empty = client.call("Exec", &order).expect("Exec");
+    let mut second = Client::connect(&client.path);
+    let streams: Vec<u32> =
+        (0..60).map(|_| second.ask("State", &StateRequest { id: "c1".into(), exec_id: "e".into() })).collect();
+    // others are served meanwhile
+    assert_eq!(client.exec(&world, "x", "-v"), 0);
+    let peak = client.number("status", "VmHWM");
+    assert!(peak < 64 << 10, "the shim keeps all answers: {peak} KiB");
+    for stream in streams {
+        assert_eq!(second.answer::<StateResponse>(stream).expect("State").stderr.len(), 3 << 20);
+    }
+    client.end_c1();
     world.assert_empty();
 }
 

@@ -103,9 +103,7 @@ fn an_idle_shim_gives_back_the_pages_of_its_program() {
         total
     };
     // the most that was resident at any time: the shim may have given it back before we look
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("VmHWM");
-    let peak: usize = peak.trim().parse().expect("KiB");
+    let peak = client.number("status", "VmHWM");
     gone("half of the program", || resident() > peak / 2);
     // it works on
     client.start("c1", "").expect("Start");

@@ -140,6 +140,14 @@ fn a_logger_without_its_streams_is_not_ready() {
     }
 }
 
+/// A logger that is never ready. The file `slow.began` appears when it has begun.
+pub fn never_ready(world: &World) -> String {
+    let path = world.path("slow");
+    fs::write(&path, "#!/bin/sh\necho >\"$0.began\"\nexec sleep 1000\n").expect("a logger");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    format!("binary://{}", path.display())
+}
+
 /// Such a logger would keep the thread of the creation.
 #[test]
 fn a_logger_that_is_never_ready_can_be_deleted() {
@@ -147,11 +155,8 @@ fn a_logger_that_is_never_ready_can_be_deleted() {
         return;
     }
     let world = world();
-    let path = world.path("slow");
-    fs::write(&path, "#!/bin/sh\necho >\"$0.began\"\nexec sleep 1000\n").expect("a logger");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let uri = never_ready(&world);
     let mut client = world.start();
-    let uri = format!("binary://{}", path.display());
     let order = CreateTaskRequest { stdout: uri.clone(), stderr: uri, ..Client::order(&world, "c1") };
     let creating = client.ask("Create", &order);
     gone("the logger's begin", || !world.path("slow.began").exists());

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use nix::sched::CloneFlags;
 use prost::Message;
 use serde_json::json;
 
@@ -88,6 +89,42 @@ fn the_options_of_a_runtime_that_containerd_does_not_know_are_toml() {
     assert!(error.message.contains(&world.text("none")), "{}", error.message);
     client.shut_down();
     world.assert_empty();
+}
+
+/// Whether the host's root is below that of a process, in its mount namespace: whether `path` is still there without the root of
+/// the container.
+fn host_is_below(pid: u32, path: PathBuf) -> bool {
+    let look = move || {
+        let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).expect("its mount namespace");
+        nix::sched::unshare(CloneFlags::CLONE_FS).expect("unshare");
+        nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS).expect("setns");
+        nix::mount::umount2("/", nix::mount::MntFlags::MNT_DETACH).expect("umount");
+        // again: the directories of this thread are in the tree that was just detached
+        nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS).expect("setns");
+        path.exists()
+    };
+    std::thread::spawn(look).join().expect("a look")
+}
+
+/// A root that pivot_root(2) cannot change, as that of an initramfs: it stays below that of the container.
+#[test]
+fn no_pivot_root_moves_the_root_over_that_of_the_host() {
+    if !root_is_here() {
+        return;
+    }
+    let mut world = world();
+    for no_pivot_root in [false, true] {
+        world.options.no_pivot_root = no_pivot_root;
+        let mut client = world.start();
+        let init = client.create(&world, "c1").expect("Create");
+        client.start("c1", "").expect("Start");
+        assert_eq!(client.exec(&world, "e", "-v"), 0);
+        assert_eq!(host_is_below(init.pid, world.path("rootfs/shim")), no_pivot_root);
+        client.kill_container("c1");
+        client.finish_c1();
+        world.assert_empty();
+    }
+    assert!(world.path("rootfs/shim").exists(), "the host lost its root");
 }
 
 #[test]

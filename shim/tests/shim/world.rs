@@ -24,6 +24,9 @@ use crate::wire::{self, Frame, Inbox};
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-coracle-v1");
 /// In the environment of the shim.
 pub const SECRET: &str = "correct-horse-battery-staple";
+/// The service of containerd 2, and that of containerd 1.
+pub const V3: &str = "containerd.task.v3.Task";
+pub const V2: &str = "containerd.task.v2.Task";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct World {
@@ -106,6 +109,9 @@ fn summary(envelope: &Envelope) -> String {
         "delete" => events::TaskDelete::decode(value).map(|event| event.container_id),
         "exec-added" => events::TaskExecAdded::decode(value).map(|event| event.exec_id),
         "exec-started" => events::TaskExecStarted::decode(value).map(|event| event.exec_id),
+        "oom" => events::TaskOom::decode(value).map(|event| event.container_id),
+        "paused" => events::TaskPaused::decode(value).map(|event| event.container_id),
+        "resumed" => events::TaskResumed::decode(value).map(|event| event.container_id),
         other => panic!("unknown event {other}"),
     };
     format!("{topic} {}", whose.expect("the event's message"))
@@ -169,15 +175,20 @@ impl World {
 
     /// Runs an action of the shim, as containerd does.
     pub fn act(&self, action: &str, input: &[u8]) -> Output {
+        self.act_on("c1", action, input)
+    }
+
+    /// The same for another container.
+    pub fn act_on(&self, id: &str, action: &str, input: &[u8]) -> Output {
         let mut child = Command::new(&self.program)
-            .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", "c1", action])
+            .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", id, action])
             .env("TTRPC_ADDRESS", self.path("ttrpc"))
             .env("SECRET", SECRET)
             // a test may have a criu of its own
             .env("PATH", format!("{}:{}", self.directory.path().display(), std::env::var("PATH").unwrap_or_default()))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .process_group(0)
-            .current_dir(self.bundles.join("c1"))
+            .current_dir(self.bundles.join(id))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -254,6 +265,8 @@ pub struct Client {
     inbox: Inbox,
     stream: u32,
     answers: BTreeMap<u32, Result<Vec<u8>, Status>>,
+    /// The service that it asks.
+    pub service: &'static str,
     pub path: PathBuf,
     pub pid: Option<Pid>,
 }
@@ -286,7 +299,7 @@ impl Client {
         let socket = UnixStream::connect(path).expect("connect");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         let (inbox, answers) = (Inbox::default(), BTreeMap::new());
-        Client { socket, inbox, stream: 1, answers, path: path.to_owned(), pid: None }
+        Client { socket, inbox, stream: 1, answers, service: V3, path: path.to_owned(), pid: None }
     }
 
     pub fn kill(&self) {
@@ -298,7 +311,7 @@ impl Client {
     /// Asks, and says on which stream the answer comes.
     pub fn ask(&mut self, method: &str, message: &impl Message) -> u32 {
         self.stream += 2;
-        let service = "containerd.task.v3.Task".to_owned();
+        let service = self.service.to_owned();
         let request =
             Request { service, method: method.to_owned(), payload: message.encode_to_vec(), ..Request::default() };
         self.socket.write_all(&wire::request(self.stream, &request)).expect("ask");
@@ -419,6 +432,14 @@ impl Client {
         let state: Result<StateResponse, _> =
             self.call("State", &StateRequest { id: id.into(), ..StateRequest::default() });
         state.expect("State").status
+    }
+
+    /// A number of the shim's /proc/PID/`file`, without its unit.
+    pub fn number(&self, file: &str, name: &str) -> usize {
+        let pid = self.pid.expect("a shim").as_raw_pid();
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).expect("/proc");
+        let found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.map(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")).sum()
     }
 
     /// How many descriptors the shim has.

@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 100;
 
 /// `struct loop_info64`.
 #[repr(C)]
-struct Info {
+struct LoopInfo {
     device: u64,
     inode: u64,
     rdevice: u64,
@@ -40,10 +40,10 @@ struct Info {
 
 /// `struct loop_config`.
 #[repr(C)]
-struct Config {
+struct LoopConfig {
     fd: u32,
     block_size: u32,
-    info: Info,
+    info: LoopInfo,
     reserved: [u64; 8],
 }
 
@@ -86,13 +86,13 @@ impl LoopDevice {
     }
 }
 
-fn config(file: &File, is_read_only: bool, name: &[u8]) -> Config {
+fn config(file: &File, is_read_only: bool, name: &[u8]) -> LoopConfig {
     let mut file_name = [0; LO_NAME_SIZE];
     // the last byte stays 0
     for (to, from) in file_name.iter_mut().take(LO_NAME_SIZE - 1).zip(name) {
         *to = *from;
     }
-    let info = Info {
+    let info = LoopInfo {
         device: 0,
         inode: 0,
         rdevice: 0,
@@ -107,10 +107,10 @@ fn config(file: &File, is_read_only: bool, name: &[u8]) -> Config {
         encrypt_key: [0; 32],
         init: [0; 2],
     };
-    Config { fd: file.as_raw_fd().cast_unsigned(), block_size: 0, info, reserved: [0; 8] }
+    LoopConfig { fd: file.as_raw_fd().cast_unsigned(), block_size: 0, info, reserved: [0; 8] }
 }
 
-fn configure(device: impl AsFd, config: &Config) -> Result<(), Errno> {
+fn configure(device: impl AsFd, config: &LoopConfig) -> Result<(), Errno> {
     let fd = device.as_fd().as_raw_fd();
     // SAFETY: `config` is a `struct loop_config` for the time of the call. The kernel reads it, and takes its own reference to the file.
     checked(unsafe { libc::syscall(libc::SYS_ioctl, fd, LOOP_CONFIGURE, &raw const *config) })?;
@@ -123,6 +123,6 @@ mod tests {
 
     #[test]
     fn the_structures_have_the_sizes_of_the_kernel() {
-        assert_eq!((size_of::<Info>(), size_of::<Config>()), (232, 304));
+        assert_eq!((size_of::<LoopInfo>(), size_of::<LoopConfig>()), (232, 304));
     }
 }
