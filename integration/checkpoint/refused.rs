@@ -26,7 +26,7 @@ fn an_impossible_checkpoint_is_reported_and_the_container_continues() {
         (&["--image-path", "rootfs/images"], "--image-path: "),
         (&["--image-path", "file"], "--image-path: "),
         (&["--work-path", "rootfs"], "is inside the container's root"),
-        (&["--parent-path", "/images"], "--parent-path must be relative"),
+        (&["--parent-path", "/images"], "--parent-path must be a path relative to --image-path"),
         (&["--parent-path", "nowhere"], "invalid --parent-path: "),
         (&["--parent-path", "../file"], "not a directory"),
         (&["--page-server", "host"], "is not ADDRESS:PORT"),
