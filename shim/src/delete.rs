@@ -12,6 +12,7 @@ use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::messages::events;
 use crate::messages::google::Status;
 use crate::messages::task::{DeleteRequest, DeleteResponse};
+use crate::pump::Pump;
 use crate::reply::Reply;
 use crate::rootfs;
 use crate::runtime::At;
@@ -54,7 +55,8 @@ impl Shim {
         for deletion in std::mem::take(&mut self.deletions) {
             let outputs = self.process_of(&deletion.whose).map(|process| process.outputs.clone()).unwrap_or_default();
             let created = self.process_of(&deletion.whose).is_some_and(|process| process.stage == Stage::Created);
-            if !created && deletion.deadline > now && outputs.iter().any(|token| self.pumps.contains_key(token)) {
+            let has_bytes = |token| self.pumps.get(token).is_some_and(Pump::has_bytes_to_deliver);
+            if !created && deletion.deadline > now && outputs.iter().any(has_bytes) {
                 waiting.push(deletion);
             } else {
                 self.delete_now(deletion);

@@ -1,7 +1,9 @@
 //! Moves one stream from a pipe or a terminal to its reader. Neither side can block the shim.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::poll::Interest;
@@ -18,7 +20,8 @@ pub enum Next {
     Read,
     /// Room to write.
     Write,
-    /// A reader, which comes late: the stream has ended, and its last bytes are in the fifo. No descriptor reports this.
+    /// A reader, which comes late: the stream has ended, and its client has not opened the fifo, or not read the last bytes.
+    /// No descriptor reports this.
     Reader,
     /// A process that opens the terminal again and writes to it: none has it open.
     Opener,
@@ -40,8 +43,11 @@ pub enum Refused {
 pub enum Reader {
     /// It has one, or needs none.
     Here,
-    /// A fifo that no client had open. The bytes in it are lost when we close it, so we keep it open until they are read.
+    /// A fifo that no client had open. Its bytes are lost when we close it, and a client that opens it after that waits for a
+    /// writer for ever (fifo(7)). So we keep it open until a client has it.
     Late,
+    /// The same, and we hold only the writing end: poll(2) reports whether a client has the fifo open.
+    Awaited,
 }
 
 /// Whether epoll reports the source's bytes.
@@ -62,6 +68,13 @@ enum HangUp {
     Ends,
 }
 
+/// Whether bytes were written to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Nothing,
+    Bytes,
+}
+
 /// A stream, with the bytes that were read and not yet written.
 #[derive(Debug)]
 pub struct Pump {
@@ -71,6 +84,7 @@ pub struct Pump {
     reader: Reader,
     hang_up: HangUp,
     source: Source,
+    sent: Sent,
     pending: Vec<u8>,
     next: Next,
 }
@@ -79,7 +93,8 @@ impl Pump {
     /// Both descriptors must be non-blocking, unless they are files.
     pub fn new(from: OwnedFd, to: OwnedFd, refused: Refused) -> Pump {
         let (reader, hang_up) = (Reader::Here, HangUp::Ends);
-        Pump { from, to, refused, reader, hang_up, source: Source::Stream, pending: Vec::new(), next: Next::Read }
+        let (source, sent) = (Source::Stream, Sent::Nothing);
+        Pump { from, to, refused, reader, hang_up, source, sent, pending: Vec::new(), next: Next::Read }
     }
 
     /// Sets whether the target has a reader.
@@ -146,16 +161,44 @@ impl Pump {
         }
     }
 
+    /// The stream has ended: what its target waits for.
     fn end(&self) -> Next {
-        let unread = || rustix::io::ioctl_fionread(&self.to).is_ok_and(|count| count > 0);
-        if self.reader == Reader::Late && unread() { Next::Reader } else { Next::End }
+        let had_reader = match self.reader {
+            Reader::Here => true,
+            Reader::Late => false,
+            Reader::Awaited => has_reader(&self.to),
+        };
+        if had_reader || (self.sent == Sent::Bytes && !self.has_unread_bytes()) { Next::End } else { Next::Reader }
+    }
+
+    fn has_unread_bytes(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.to).is_ok_and(|count| count > 0)
+    }
+
+    /// True if bytes can still come, or lie in the fifo. False if only a client is missing.
+    pub fn has_bytes_to_deliver(&self) -> bool {
+        self.next != Next::Reader || self.has_unread_bytes()
+    }
+
+    /// Gives up the reading end of a fifo: it would count as a reader. Call it only when the target is not in epoll. If
+    /// there is no descriptor left, the next call does it.
+    pub fn await_reader(&mut self) {
+        if self.reader == Reader::Late
+            // ORDER: with our reading end still open, open(2) finds a reader and does not fail
+            && let Ok(end) = write_end(&self.to)
+        {
+            (self.to, self.reader) = (end, Reader::Awaited);
+        }
     }
 
     /// Writes the bytes that were read, and keeps those that are not written.
     fn write(&mut self, mut bytes: &[u8]) -> Option<Next> {
         while !bytes.is_empty() {
             match rustix::io::write(&self.to, bytes) {
-                Ok(count) => bytes = &bytes[count..],
+                Ok(count) => {
+                    self.sent = Sent::Bytes;
+                    bytes = &bytes[count..];
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.pending = bytes.to_vec();
@@ -172,6 +215,19 @@ impl Pump {
         let bytes = std::mem::take(&mut self.pending);
         self.write(&bytes)
     }
+}
+
+/// A second, write-only descriptor of a fifo that is open at both ends.
+fn write_end(fifo: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
+    rustix::fs::open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Whether a process has the fifo of this write-only descriptor open for reading (poll(2), POLLERR).
+fn has_reader(fifo: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(fifo, PollFlags::empty())];
+    let asked = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    asked.is_ok() && !polled[0].revents().contains(PollFlags::ERR)
 }
 
 #[cfg(test)]

@@ -263,6 +263,9 @@ impl Shim {
         let before = pump.waits();
         let next = pump.step(&mut [0; ROOM]);
         if next == before {
+            if next == Next::Reader {
+                pump.await_reader();
+            }
             return;
         }
         if next == Next::End {
@@ -272,6 +275,7 @@ impl Shim {
         let (side, _) = pump.side(before);
         self.poll.remove(side);
         if next == Next::Reader {
+            pump.await_reader();
             self.unread.insert(token, (Instant::now(), FIRST_LOOK));
             return;
         }
@@ -281,7 +285,7 @@ impl Shim {
         }
     }
 
-    /// Ends the streams whose last bytes are read now.
+    /// Ends the streams whose late reader is here now.
     pub fn look_for_readers(&mut self) {
         let now = Instant::now();
         let due: Vec<Token> =

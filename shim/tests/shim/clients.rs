@@ -48,6 +48,37 @@ fn a_reader_that_comes_after_the_end_gets_the_output() {
 }
 
 #[test]
+fn a_reader_of_a_stream_without_output_that_comes_late_finds_its_end() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    world.fifo("spoken");
+    world.fifo("silent");
+    let order = Client::exec_order("c1", "e", "-v");
+    let order = ExecProcessRequest { stdout: world.text("spoken"), stderr: world.text("silent"), ..order };
+    let _: Empty = client.call("Exec", &order).expect("Exec");
+    client.start("c1", "e").expect("Start");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
+    // ExecSync of the CRI opens both streams in threads of their own, and waits for their ends without a limit
+    let (sender, read) = std::sync::mpsc::channel();
+    for name in ["spoken", "silent"] {
+        let (path, sender) = (world.path(name), sender.clone());
+        std::thread::spawn(move || sender.send((name, std::fs::read_to_string(path).expect("a stream"))));
+    }
+    for _ in 0..2 {
+        let (name, text) = read.recv_timeout(Duration::from_secs(20)).expect("each stream ends for its late reader");
+        assert_eq!(text.is_empty(), name == "silent", "{name}: {text}");
+    }
+    client.delete("c1", "e").expect("Delete");
+    client.end_c1();
+    world.assert_empty();
+}
+
+#[test]
 fn a_client_that_reads_no_answer_is_not_heard_for_ever() {
     if !root_is_here() {
         return;
