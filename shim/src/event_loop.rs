@@ -13,6 +13,9 @@ use crate::wire::{Frame, Inbox};
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
 
+/// The time after which a shim without a container and without a client ends. containerd connects as soon as `start` has answered.
+const ALONE: Duration = Duration::from_secs(20);
+
 /// The number of reads from one connection before others have their turn.
 const READS: usize = 8;
 
@@ -33,6 +36,19 @@ impl Shim {
             self.go_on_deleting();
             self.kill_loggers();
             self.rest();
+            self.look_for_company();
+        }
+    }
+
+    /// Ends a shim that nobody knows, and so nobody ends: `start` was killed before it had answered, or containerd failed to write its
+    /// own files after that.
+    fn look_for_company(&mut self) {
+        let idle = self.publisher.is_empty() && !self.jobs.any() && self.ending.is_none();
+        let alone = idle && self.containers.is_empty() && self.connections.is_empty();
+        self.alone = alone.then(|| self.alone.unwrap_or_else(|| Instant::now() + ALONE));
+        if self.alone.is_some_and(|time| time <= Instant::now()) {
+            self.alone = None;
+            self.end();
         }
     }
 
@@ -78,6 +94,7 @@ impl Shim {
             .chain(self.publisher.deadline())
             .chain(self.ending)
             .chain(self.rest)
+            .chain(self.alone)
             .min()
     }
 

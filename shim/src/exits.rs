@@ -181,13 +181,29 @@ impl Shim {
         })
     }
 
-    /// Watches a container for out-of-memory kills. A container without a memory controller has none.
+    /// Begins to count the out-of-memory kills of a container. A container without a memory controller has none.
     pub(crate) fn watch_memory(&mut self, id: &str) {
+        if self.watches.values().any(|(of, _)| of == id) {
+            return;
+        }
         let Some(container) = self.containers.get(id) else { return };
         let Ok(watch) = container.at.watch() else { return };
-        let token = self.poll.token();
-        if watch.descriptor().is_some_and(|fd| self.poll.add(fd, token, Interest::Read).is_ok()) {
+        if watch.descriptor().is_some() {
+            let token = self.poll.token();
             self.watches.insert(token, (id.to_owned(), watch));
+        }
+    }
+
+    /// Reports them from now on.
+    pub(crate) fn report_oom_of(&mut self, id: &str) {
+        // (that of a restored container begins here)
+        self.watch_memory(id);
+        let found = self.watches.iter().find(|(_, (of, _))| of == id);
+        if let Some((token, (_, watch))) = found
+            && let Some(fd) = watch.descriptor()
+        {
+            // if epoll has no room for it, they are reported before the end
+            let _ = self.poll.add(fd, *token, Interest::Read);
         }
     }
 

@@ -106,6 +106,8 @@ pub struct Shim {
     pub ending: Option<Instant>,
     /// The time at which we give back the memory that the last job has touched. None if we have.
     pub rest: Option<Instant>,
+    /// The time at which we end, because nobody knows us.
+    pub alone: Option<Instant>,
     /// None when we end.
     pub listener: Option<UnixListener>,
     pub signals: SignalFd,
@@ -149,6 +151,7 @@ impl Shim {
             loggers: Vec::new(),
             ending: None,
             rest: None,
+            alone: None,
             listener: Some(listener),
             signals,
             connections: BTreeMap::new(),

@@ -52,6 +52,8 @@ impl Shim {
             return Ok(());
         }
         if asked.exec_id.is_empty() {
+            // ORDER: its memory may run out before `start` returns, which waits for the poststart hooks
+            self.watch_memory(&asked.id);
             self.jobs.begin_of(&at.id.clone(), move || {
                 let started = at.start().map_err(|error| of_runtime("OCI runtime start failed", &error));
                 Box::new(move |shim| shim.started(reply, &asked.id, started))
@@ -79,8 +81,8 @@ impl Shim {
         process.stage = if started.is_ok() { Stage::Running } else { Stage::Created };
         let (pid, held) = (process.pid(), process.held.take());
         if started.is_ok() {
-            self.watch_memory(id);
             self.publish(&events::TaskStart { container_id: id.to_owned(), pid });
+            self.report_oom_of(id);
         }
         self.answer(reply, started.map(|()| StartResponse { pid }.encode_to_vec()));
         if let Some(exit) = held {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 
@@ -42,6 +43,51 @@ fn a_container_lives_and_its_events_come_in_order() {
     let last = ["exit c1 0", "delete c1"].map(str::to_owned);
     let expected = [&first[..], &exec(0), &exec(1), &last].concat();
     assert_eq!(world.events_to("delete c1"), expected);
+    world.assert_empty();
+}
+
+#[test]
+fn a_shim_that_nobody_knows_ends() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    // containerd connects once, and never again
+    let mut client = world.start();
+    let (path, pid) = (client.path.clone(), client.pid.take());
+    drop(client);
+    let limit = Instant::now() + Duration::from_secs(90);
+    while path.exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if path.exists() {
+        pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        panic!("it still serves");
+    }
+}
+
+#[test]
+fn memory_that_runs_out_before_start_returns_is_reported() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    if !world.put_shell() {
+        println!("skipped: no static shell");
+        return;
+    }
+    fs::rename(world.path("rootfs/sh"), world.path("rootfs/tail")).expect("tail");
+    world.edit("c1", |config| {
+        config["process"]["args"] = serde_json::json!(["/tail", "/dev/zero"]);
+        config["linux"]["resources"]["memory"]["limit"] = (20 << 20).into();
+        config["hooks"]["poststart"] = serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "2"]}]);
+    });
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    assert_eq!(client.finish_c1(), 137);
+    let events = world.events_to("delete c1");
+    assert_eq!(events, ["create c1", "start c1", "oom c1", "exit c1 137", "delete c1"]);
     world.assert_empty();
 }
 

@@ -106,6 +106,7 @@ fn summary(envelope: &Envelope) -> String {
         "create" => events::TaskCreate::decode(value).map(|event| event.container_id),
         "start" => events::TaskStart::decode(value).map(|event| event.container_id),
         "exit" => events::TaskExit::decode(value).map(|event| format!("{} {}", event.id, event.exit_status)),
+        "oom" => events::TaskOom::decode(value).map(|event| event.container_id),
         "delete" => events::TaskDelete::decode(value).map(|event| event.container_id),
         "exec-added" => events::TaskExecAdded::decode(value).map(|event| event.exec_id),
         "exec-started" => events::TaskExecStarted::decode(value).map(|event| event.exec_id),

@@ -116,8 +116,9 @@ impl Watch {
             Err(errno) => return Err(error!("poll: {errno}", errno = in_words(&errno))),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        // Memory first: a container that the OOM killer kills ends at the same moment.
-        if ready.get(1) == Some(&true) && self.ran_out()? {
+        // Memory first: a container that the OOM killer kills ends at the same moment. On version 2 the kernel counts a kill before
+        // it, but reports a change of memory.events up to 10 ms after the last report, when the container may have ended.
+        if ready.contains(&true) && self.ran_out()? {
             return Ok(Happened::Oom);
         }
         Ok(if ready[0] { Happened::Ended } else { Happened::Nothing })
@@ -176,6 +177,20 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_kill_that_the_kernel_has_not_reported_yet_comes_before_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let events = directory.path().join("memory.events");
+        fs::write(&events, "oom 1\noom_kill 1\n").unwrap();
+        // It watches nothing, and so reports nothing.
+        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+        let mut watch = Watch { source: OomSource::Changes(changes, events, OomKills::default()) };
+        // Readable, as a pidfd after the end.
+        let ended = fs::File::open("/dev/null").unwrap();
+        let mut next = || watch.next(ended.as_fd(), Duration::ZERO).unwrap();
+        assert_eq!([next(), next()], [Happened::Oom, Happened::Ended]);
+    }
 
     #[test]
     fn the_kills_of_one_group_are_one_event() {
