@@ -59,17 +59,23 @@ pub fn shell(world: &World) {
     fs::set_permissions(world.path("bin/coracle"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The files in `examples` are what README.md shows.
+/// The files in `examples` are what README.md and docs/engines.md show.
 #[test]
 fn the_examples_are_those_of_the_page() {
     only!(Who::Us; "a page of coracle's");
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    for file in ["containers.conf", "daemon.json", "containerd-1.toml", "runtimeclass.yaml"] {
-        let text =
-            fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file)).unwrap();
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shown = [
+        ("README.md", "containers.conf"),
+        ("README.md", "daemon.json"),
+        ("README.md", "containerd-1.toml"),
+        ("README.md", "runtimeclass.yaml"),
+        ("docs/engines.md", "containerd-shim.toml"),
+    ];
+    for (page, file) in shown {
+        let text = fs::read_to_string(top.join("examples").join(file)).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("version"));
         let own = lines.collect::<Vec<_>>().join("\n");
-        assert!(page.contains(&own), "README.md does not show examples/{file}");
+        assert!(fs::read_to_string(top.join(page)).unwrap().contains(&own), "{page} does not show examples/{file}");
     }
 }
 
