@@ -110,7 +110,6 @@ fn summary(envelope: &Envelope) -> String {
         "delete" => events::TaskDelete::decode(value).map(|event| event.container_id),
         "exec-added" => events::TaskExecAdded::decode(value).map(|event| event.exec_id),
         "exec-started" => events::TaskExecStarted::decode(value).map(|event| event.exec_id),
-        "oom" => events::TaskOom::decode(value).map(|event| event.container_id),
         "paused" => events::TaskPaused::decode(value).map(|event| event.container_id),
         "resumed" => events::TaskResumed::decode(value).map(|event| event.container_id),
         other => panic!("unknown event {other}"),
