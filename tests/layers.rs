@@ -243,9 +243,9 @@ fn the_state_of_the_process_is_changed_in_few_places() {
         (&["setns("], &["init/", "sys/", "survey/", "launch/inside.rs"]),
         (&["::umask("], &["init/", "sys/"]),
         // the limit comes back at once (RLIMIT_MEMLOCK), or is counted (RLIMIT_NOFILE)
-        (&["setrlimit("], &["init/", "sys/", "cgroup/devices.rs", "launch/descriptors.rs"]),
+        (&["setrlimit("], &["init/", "sys/", "cgroup/devices.rs", "launch/nofile.rs"]),
         // a program that is executed again keeps its own environment
-        (&["env::var", "env::vars", "var_os("], &["launch/seal.rs", "sys/"]),
+        (&["env::var", "env::vars", "var_os("], &["launch/protection.rs", "sys/"]),
         // a child inherits our environment, unless it gets another one
         (&["Command::new("], &["host/environment.rs", "launch/hooks.rs"]),
     ];
@@ -269,7 +269,7 @@ fn the_library_keeps_state_in_few_statics() {
         "wait/stop.rs",
         // what is true for the whole process: its first arguments, a child that may not use the heap, RLIMIT_NOFILE
         "sys/",
-        "launch/descriptors.rs",
+        "launch/nofile.rs",
         // tables
         "survey/kernel.rs",
     ];

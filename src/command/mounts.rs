@@ -9,7 +9,7 @@ use crate::cli::Mounts;
 pub fn run(session: &Session<'_>, args: &Mounts) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let text = match args.file.as_os_str() == "-" {
-        true => wait::until_the_end(std::io::stdin()).context("read standard input")?,
+        true => wait::contents_of(std::io::stdin()).context("read standard input")?,
         false => wait::contents(&args.file).with_context(|| args.file.display().to_string())?,
     };
     let list = MountList::read(&text).map_err(|error| anyhow::anyhow!("{}: {error}", args.file.display()))?;

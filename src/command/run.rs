@@ -122,7 +122,7 @@ fn attend(
 /// program's.
 pub(super) fn end(session: &Session<'_>, container: Container) {
     let id = container.record().id.clone();
-    match remove_own(container, Leftovers::None) {
+    match remove_own(container, Leftovers::Own) {
         Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),
         Err(error) => session.log.error(&format!("remove container {id:?}: {error}")),
     }

@@ -49,7 +49,7 @@ fn requested<'a>(session: &Session<'_>, args: &cli::Update) -> Result<(Update<'a
         ));
     };
     let text = if path == "-" {
-        wait::until_the_end(std::io::stdin()).context("--resources: read standard input")?
+        wait::contents_of(std::io::stdin()).context("--resources: read standard input")?
     } else {
         wait::contents(path).with_context(|| format!("--resources: {}", path.display()))?
     };

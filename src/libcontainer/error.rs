@@ -64,7 +64,7 @@ pub enum Kind {
     OutOfMemory,
     /// systemd refused, or did not answer.
     Systemd,
-    /// This signal asked the process to end during a wait.
+    /// This signal asked the process to end during a wait. SIGKILL stands for a `Stop` of another thread.
     Interrupted(i32),
     /// A system call failed with this errno.
     Os(i32),

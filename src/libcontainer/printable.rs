@@ -6,21 +6,22 @@ use std::borrow::Cow;
 /// A text as one line. Control characters, line ends, and characters that hide or reorder others, are written as in Rust:
 /// `\u{1b}`, `\n`, `\u{202e}`.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, acts)
+    escaped(text, changes_the_terminal)
 }
 
 /// The same for a text of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c != '\n' && acts(c))
+    escaped(text, |c| c != '\n' && changes_the_terminal(c))
 }
 
-fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&acts) {
+/// The text, with an escape in the place of each character for which `is_unsafe` is true.
+fn escaped(text: &str, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut whole = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if acts(c) {
+        if is_unsafe(c) {
             whole.extend(c.escape_debug());
         } else {
             whole.push(c);
@@ -30,7 +31,7 @@ fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// C0 and C1, and the characters of Unicode without a shape: line separators, directions, joiners and tags.
-fn acts(c: char) -> bool {
+fn changes_the_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -229,8 +229,9 @@ impl HookPoint {
     }
 }
 
+/// A request with this kind and number, as bytes.
 fn with_number(kind: u8, number: u32) -> [u8; 5] {
-    let [a, b, c, d] = number.to_le_bytes();
+    let [a, b, c, d] = number.to_ne_bytes();
     [kind, a, b, c, d]
 }
 
@@ -254,7 +255,7 @@ impl Request {
     }
 
     fn from_code([kind, number @ ..]: [u8; 5]) -> Option<Request> {
-        let number = u32::from_le_bytes(number);
+        let number = u32::from_ne_bytes(number);
         Some(match kind {
             0 => Request::IdMaps,
             1 => Request::TimeOffsets,

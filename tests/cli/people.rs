@@ -181,6 +181,15 @@ fn check_notes_what_the_host_has_not() {
         ),
         (set("/process/args", json!(["nothing"])), "process.args[0]".into(), "is in no directory of PATH"),
         (set("/process/args", json!(["/bin/nothing"])), "process.args[0]".into(), "is not in the root file system"),
+        (
+            // `create` then searches the default PATH
+            Box::new(|config| {
+                config["process"]["args"] = json!(["nothing"]);
+                config["process"]["env"] = json!([]);
+            }),
+            "process.args[0]".into(),
+            "is in no directory of PATH",
+        ),
     ];
     for (change, at, said) in notes {
         let found = checked(&place, change)["notes"].clone();

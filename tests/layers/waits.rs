@@ -9,7 +9,7 @@ use super::sources_below;
 const CALLS: [&str; 14] = [
     "wait::ready(",
     "wait::readable(",
-    "wait::pause(",
+    "wait::sleep(",
     "wait::lock(",
     "wait::contents(",
     "wait::contents_below(",

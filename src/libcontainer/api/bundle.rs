@@ -1,6 +1,5 @@
 //! A bundle: a directory with config.json and the root file system.
 
-use crate::sys::errno::{in_words, words};
 #[cfg(feature = "checkpoint")]
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +8,13 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::io::Errno;
 
 use super::progress::Explanation;
-use super::{foreseen, seen};
+use super::{bundle_faults, host_notes};
 use crate::config::{self, Config, Faults, Warning, mention_slips, unknown_properties};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::exposure::{Exposure, exposure};
 use crate::host::{Host, Labels, Lsm, Me, Resctrl, mountinfo, views};
 use crate::plan::{self, CgroupUse, Flags, Given, Keyring, LANDLOCK, Plan, RootChange};
+use crate::sys::errno::{in_words, words};
 use crate::wait;
 
 /// A parsed bundle.
@@ -132,7 +132,7 @@ impl Bundle {
         let mut faults = Faults::none();
         let mut warnings = match self.plan_to_read(&self.flags("checked")) {
             Ok(plan) => {
-                let missing = foreseen::controllers(plan.cgroup.iter().flat_map(|cgroup| &cgroup.writes));
+                let missing = host_notes::controllers(plan.cgroup.iter().flat_map(|cgroup| &cgroup.writes));
                 plan.warnings.into_iter().chain(missing).collect()
             }
             Err(error) => match error.kind() {
@@ -143,9 +143,9 @@ impl Bundle {
                 _ => return Err(error),
             },
         };
-        seen::check(&self.config.spec, &self.directory, &mut faults);
-        warnings.extend(seen::form_of_systemd(&self.config.spec));
-        warnings.extend(foreseen::warnings(&self.config.spec, &self.directory));
+        bundle_faults::check(&self.config.spec, &self.directory, &mut faults);
+        warnings.extend(bundle_faults::form_of_systemd(&self.config.spec));
+        warnings.extend(host_notes::warnings(&self.config.spec, &self.directory));
         Ok(faults.into_result(warnings)?)
     }
 
@@ -171,8 +171,8 @@ impl Bundle {
         self.config.spec.annotations().clone().unwrap_or_default()
     }
 
-    #[cfg(feature = "checkpoint")]
     /// The root on the host, without links. None if it does not exist.
+    #[cfg(feature = "checkpoint")]
     pub(super) fn root(&self) -> Option<PathBuf> {
         let root = self.config.spec.root().as_ref()?;
         self.directory.join(root.path()).canonicalize().ok()
@@ -186,7 +186,7 @@ impl Bundle {
     pub fn exposure(&self) -> Result<Exposure> {
         let flags = self.flags("checked");
         let mut host = self.host_to_read(&flags)?;
-        // those who look need not have the security modules of the host that runs it
+        // This host may be another one than the host of the container, with other security modules.
         host.lsm = Lsm { apparmor: true, selinux: true, own_apparmor_files: true };
         host.landlock = u32::MAX;
         self.planned(&host, &flags)?;
@@ -199,7 +199,7 @@ impl Bundle {
         unknown_properties(&self.text).into_iter().chain(self.config.remarks())
     }
 
-    /// The remarks that a container is made with: what its author has not asked for could be missed later.
+    /// The remarks that `create` passes on as warnings: the container could differ from what the author of config.json expects.
     pub(super) fn warnings_of_create(&self) -> impl Iterator<Item = Warning> {
         self.config.slips.iter().cloned().chain(self.config.remarks())
     }

@@ -33,13 +33,8 @@ pub struct Dump {
 impl Container {
     /// A checkpoint of it, which becomes these images.
     pub fn checkpoint(self, images: Images) -> Dump {
-        let requested = Checkpoint {
-            imaging: images,
-            parent: None,
-            afterwards: Afterwards::default(),
-            page_server: None,
-            status: None,
-        };
+        let requested =
+            Checkpoint { images, parent: None, afterwards: Afterwards::default(), page_server: None, status: None };
         Dump { container: self, requested }
     }
 
@@ -88,7 +83,7 @@ impl Dump {
     /// # Errors
     /// `State` if the container does not run; or CRIU's failure. The container then runs as before.
     pub fn make(mut self) -> Result<Vec<Error>> {
-        self.requested.imaging = self.requested.imaging.absolute()?;
+        self.requested.images = self.requested.images.absolute()?;
         let plan = self.container.plan()?;
         self.requested.make(self.container, &plan).context("checkpoint")
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::Result;
-use crate::launch::console;
+use crate::launch::scm_rights;
 
 /// A stream socket that gets the master of a terminal.
 ///
@@ -28,7 +28,7 @@ impl Console {
     /// # Errors
     /// No process listens there.
     pub fn connect(path: impl AsRef<Path>) -> Result<Console> {
-        console::connect(path.as_ref()).map(Console)
+        scm_rights::connect(path.as_ref()).map(Console)
     }
 
     pub(super) fn socket(self) -> OwnedFd {
@@ -40,7 +40,7 @@ impl Console {
     /// # Errors
     /// Those of socketpair(2).
     pub fn pair() -> Result<(Console, Master)> {
-        let (ours, theirs) = console::pair()?;
+        let (ours, theirs) = scm_rights::pair()?;
         Ok((Console(theirs), Master(ours)))
     }
 }
@@ -72,6 +72,6 @@ impl Master {
     /// # Errors
     /// The process was not made.
     pub fn receive(self) -> Result<OwnedFd> {
-        console::receive(self.0.as_fd())
+        scm_rights::receive(self.0.as_fd())
     }
 }

@@ -1,6 +1,5 @@
 //! The operations on an existing container.
 
-use crate::sys::errno::in_words;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -12,6 +11,7 @@ use crate::container::Container;
 use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
 use crate::status::Status;
+use crate::sys::errno::in_words;
 use crate::sys::signals;
 use crate::wait;
 
@@ -39,7 +39,7 @@ impl Container {
     /// processes get SIGKILL. On version 1, a process in only some of its cgroups is not its own (`Cgroup::kill_own`).
     ///
     /// # Errors
-    /// The container has stopped, and `force` says that this is an error; or the kernel's error.
+    /// `State` if the container has stopped, and `stopped` is `Refused`; or the kernel's error.
     pub fn kill(&self, signal: i32, stopped: Stopped) -> Result<()> {
         self.must_be_ours()?;
         self.check_cgroups()?;
@@ -111,7 +111,7 @@ impl Container {
     pub fn pause(&mut self) -> Result<()> {
         let _lock = self.lock()?;
         match self.status()? {
-            Status::Created | Status::Running => self.cgroup().freeze_while(|| Ok(wait::check()?)),
+            Status::Created | Status::Running => self.cgroup().freeze_while(|| Ok(wait::must_not_be_interrupted()?)),
             Status::Paused => match self.cgroup().frozen_above() {
                 Some(above) => {
                     bail!(Kind::State(Status::Paused) => "container paused: the cgroup {} above its own is frozen", above.display())

@@ -8,9 +8,9 @@ use super::settings::{Settings, settings_of_a_container, settings_of_a_program, 
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
-use crate::launch::create::{Creator, MadeContainer, NewContainer};
+use crate::launch::create::{Creation, Creator, MadeContainer, NewContainer};
 use crate::launch::delete::{Leftovers, remove_own};
-use crate::launch::start::LateHooks;
+use crate::launch::start::PoststartHooks;
 use crate::launch::{Child, notify, pidfile};
 use crate::plan::{Flags, RootChange, Start, Terminal};
 
@@ -88,47 +88,55 @@ impl<'a> Create<'a> {
     /// Those of `create` and of `Container::start`. Nothing remains.
     pub fn run(self) -> Result<(Container, Process)> {
         let pid_file = self.settings.pid_file.clone();
-        let (container, child, late) = self.make(Start::AtOnce)?;
-        match late.run(&container) {
+        let (container, child, poststart) = self.make(Start::AtOnce)?;
+        match poststart.run(&container) {
             Ok(()) => Ok((container, Process(child))),
             Err(error) => {
                 if let Some(path) = pid_file {
-                    pidfile::forget(&path, child.pid);
+                    pidfile::remove_own(&path, child.pid);
                 }
-                Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop)))
+                Err(cgroup::undone(error, remove_own(container, Leftovers::All).map(drop)))
             }
         }
     }
 
     /// Makes the container, and runs the hooks as soon as its program has begun.
-    fn make(self, start: Start) -> Result<(Container, Child, LateHooks)> {
+    fn make(self, start: Start) -> Result<(Container, Child, PoststartHooks)> {
         let Create { root, bundle, mut flags, mut settings, creator } = self;
         check_id(&flags.id)?;
         flags.start = start;
-        let terminal = settings.decide(bundle.config.spec.process().as_ref(), &mut flags)?;
+        let terminal = settings.set_flags(bundle.config.spec.process().as_ref(), &mut flags)?;
         let mut plan = bundle.plan(&flags)?;
         plan.warnings.extend(bundle.warnings_of_create());
         let plan = Explanation(plan);
         settings.observer.planned(&plan)?;
+        let pid_file = settings.pid_file.as_deref().map(absolute).transpose()?;
         let new = NewContainer {
             root,
             text: &bundle.text,
             config: &bundle.config,
             flags: &flags,
             plan: &plan.0,
+            pid_file: pid_file.as_deref(),
+            creator,
+        };
+        let creation = Creation {
+            new,
             terminal,
             streams: settings.streams,
             times: settings.times,
-            pid_file: settings.pid_file.as_deref().map(absolute).transpose()?,
             protected: settings.protection.carry_out()?,
-            creator,
         };
-        let made = new.make().context(NOT_STARTED)?;
-        let heard = settings.observer.ready(&plan, &made.ready);
-        let (made, ()) = made.unless_failed(heard)?;
-        let late = if start == Start::AtOnce { LateHooks::prepare(&made.container) } else { Ok(LateHooks::default()) };
+        let made = creation.make().context(NOT_STARTED)?;
+        let accepted = settings.observer.ready(&plan, &made.ready);
+        let (made, ()) = made.or_undo(accepted)?;
+        let poststart = if start == Start::AtOnce {
+            PoststartHooks::prepare(&made.container)
+        } else {
+            Ok(PoststartHooks::default())
+        };
         // ORDER: before the program begins.
-        let (made, late) = made.unless_failed(late)?;
-        MadeContainer::go(made).map(|(container, child)| (container, child, late))
+        let (made, poststart) = made.or_undo(poststart)?;
+        MadeContainer::go(made).map(|(container, child)| (container, child, poststart))
     }
 }

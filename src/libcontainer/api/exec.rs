@@ -1,6 +1,5 @@
 //! Another process in an existing container.
 
-use crate::sys::errno::{in_words, words};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
 use crate::status::Status;
+use crate::sys::errno::{in_words, words};
 
 /// Engines look for these words.
 #[doc(hidden)]
@@ -120,12 +120,12 @@ impl<'a> Exec<'a> {
             Status::Created | Status::Running | Status::Paused => {}
         }
         let config = config::load(&container.config()?)?;
-        let process = self.object.read(&config, self.settings.console.as_ref())?;
+        let process = self.object.process(&config, self.settings.console.as_ref())?;
         let mut host = Host::probe(Labels::Given)?;
         host.landlock = landlock_abi(&config);
         let mut flags = flags(container);
         let mut settings = self.settings;
-        let terminal = settings.decide(Some(&process), &mut flags)?;
+        let terminal = settings.set_flags(Some(&process), &mut flags)?;
         let given = Given { config: &config, host: &host, flags: &flags };
         let thread = container.thread()?;
         let namespaces = own_namespaces(container, thread, &config)?;
@@ -139,13 +139,13 @@ impl<'a> Exec<'a> {
         opened.set_streams(settings.streams);
         opened.keep_times(settings.times);
         let annotations = container.record().annotations();
-        let identity = Identity::of_joined(container, &annotations);
+        let identity = Identity::for_exec(container, &annotations);
         let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.carry_out()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
         // ORDER: after it has joined them: the container may have changed to others in between.
         must_be_in_its_own(container, namespaces, ready.pid())
             // The container's processes may have killed it.
-            .map_err(|error| ready.end().unwrap_or(error))
+            .map_err(|error| ready.why_it_ended().unwrap_or(error))
             .context(NOT_STARTED)?;
         settings.observer.ready(&plan, &ready)?;
         begin(ready, settings.pid_file.as_deref())
@@ -213,7 +213,7 @@ fn begin(ready: SetUpProcess<'_>, pid_file: Option<&Path>) -> Result<Process> {
     path.as_deref().map_or(Ok(()), |path| pidfile::write(path, pid))?;
     let child = ready.go().context(NOT_STARTED).inspect_err(|_| {
         if let Some(path) = &path {
-            pidfile::forget(path, pid);
+            pidfile::remove_own(path, pid);
         }
     });
     child.map(Process)
@@ -230,9 +230,9 @@ fn flags(container: &Container) -> Flags {
 fn open_all_of(container: &Container, thread: InitThread, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
     let mut opened = open_all(plan, root, container.directory(), terminal, container.environment())?;
-    opened.tell_files_of_ruleset(container.record().coracle.as_ref().map_or(&[], |own| &own.landlock), plan)?;
+    opened.write_files_of_ruleset(container.record().coracle.as_ref().map_or(&[], |own| &own.landlock), plan)?;
     // If a group was removed, its processes are elsewhere, too.
-    opened.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
+    opened.join_resctrl_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
     // Another process may have this number now: the files that were opened by it must be the container's.
     container.must_have(thread)?;
     Ok(opened)

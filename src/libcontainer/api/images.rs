@@ -51,21 +51,19 @@ impl Images {
     /// # Errors
     /// The directory cannot be read, or the bundle has mistakes.
     pub fn check(&self, bundle: Option<&Bundle>) -> Result<(ImageContents, Vec<ImageFault>)> {
-        let imaging = self.clone().absolute()?;
-        let (contents, mut faults) = match bundle {
+        let images = self.clone().absolute()?;
+        Ok(match bundle {
             Some(bundle) => {
                 let plan = bundle.plan_to_read(&bundle.flags("checked"))?;
-                let found = image_check::against(&imaging, &plan, &bundle.annotations(), bundle.root().as_deref())?;
+                let (contents, mut faults) =
+                    image_check::check_with_plan(&images, &plan, &bundle.annotations(), bundle.root().as_deref())?;
                 let why = plan.not_restorable();
                 let why = why.as_deref().map(|why| why.split_once(": ").unwrap_or(("config.json", why)));
-                (found.0, found.1.into_iter().chain(why.map(|(at, why)| ImageFault::new(at, why))).collect())
+                faults.extend(why.map(|(at, why)| ImageFault::new(at, why)));
+                (contents, faults)
             }
-            None => image_check::alone(&imaging)?,
-        };
-        if contents.processes > 0 {
-            faults.extend(image_check::memory_faults(&imaging.directory));
-        }
-        Ok((contents, faults))
+            None => image_check::check(&images)?,
+        })
     }
 }
 
@@ -76,10 +74,11 @@ impl Bundle {
     /// The mistakes of the bundle, or those of the images.
     pub fn explain_restore(&self, images: &Images, cgroup: CgroupUse) -> Result<RestoreExplanation> {
         let mut plan = self.explained(cgroup)?;
-        let imaging = images.clone().absolute()?;
-        let (contents, faults) = image_check::against(&imaging, &plan, &self.annotations(), self.root().as_deref())?;
-        image_check::must_be_none(&imaging, &faults)?;
-        let lines = plan.restore_lines(&image_check::dumped(&imaging, &contents)?);
+        let images = images.clone().absolute()?;
+        let (contents, faults) =
+            image_check::with_plan_without_memory(&images, &plan, &self.annotations(), self.root().as_deref())?;
+        image_check::must_be_none(&images, &faults)?;
+        let lines = plan.restore_lines(&image_check::dumped(&images, &contents)?);
         Ok(RestoreExplanation { lines, warnings: std::mem::take(&mut plan.warnings) })
     }
 }

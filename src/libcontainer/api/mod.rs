@@ -1,6 +1,7 @@
 //! The public API of the library, made from the other modules.
 
 mod bundle;
+mod bundle_faults;
 #[cfg(feature = "checkpoint")]
 mod checkpoint;
 mod console;
@@ -10,7 +11,7 @@ mod delete;
 mod events;
 mod exec;
 pub mod features;
-mod foreseen;
+mod host_notes;
 #[cfg(feature = "checkpoint")]
 mod images;
 mod list;
@@ -22,7 +23,6 @@ mod progress;
 mod protection;
 #[cfg(feature = "checkpoint")]
 mod restore;
-mod seen;
 mod settings;
 mod signal;
 pub mod stats;

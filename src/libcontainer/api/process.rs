@@ -53,7 +53,7 @@ impl Process {
     /// # Errors
     /// The process was already reaped, or the caller ignores SIGCHLD.
     pub fn wait(self) -> Result<ExitStatus> {
-        self.0.status().ok_or_else(|| error!("process {}: another wait(2) of this program has reaped it", self.0.pid))
+        self.0.wait().ok_or_else(|| error!("process {}: another wait(2) of this program has reaped it", self.0.pid))
     }
 
     /// The exit status. None while the process runs.
@@ -61,7 +61,7 @@ impl Process {
     /// # Errors
     /// Those of `wait`.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
-        self.0.status_now().with_context(|| format!("process {}: wait", self.0.pid))
+        self.0.try_wait().with_context(|| format!("process {}: wait", self.0.pid))
     }
 }
 

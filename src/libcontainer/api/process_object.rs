@@ -89,8 +89,8 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The whole object. A program that was given by its arguments has a terminal if there is a console for it.
-    pub(super) fn read(&self, config: &Config, console: Option<&Console>) -> Result<Process> {
+    /// The process object for the plan. A program that was given by its arguments has a terminal if there is a console for it.
+    pub(super) fn process(&self, config: &Config, console: Option<&Console>) -> Result<Process> {
         let mut process = match self.whole {
             Some(object) => {
                 let mut process = object.process.clone();

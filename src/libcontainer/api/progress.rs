@@ -115,7 +115,7 @@ impl Ready<'_> {
     /// another one.
     #[doc(hidden)]
     pub fn pass_on_pidfd(&self, socket: Option<&Path>, name: &str) -> Result<()> {
-        socket.map_or(Ok(()), |socket| launch::console::send_pidfd(socket, name, self.pidfd()))
+        socket.map_or(Ok(()), |socket| launch::scm_rights::send_pidfd(socket, name, self.pidfd()))
     }
 
     /// The time of each step in microseconds, if `keep_times` was set.
@@ -137,22 +137,22 @@ impl<'a> Observer<'a> {
         Observer(Some(Box::new(callback)))
     }
 
-    fn hears(&mut self, progress: Progress<'_>) -> Result<()> {
+    fn call(&mut self, progress: Progress<'_>) -> Result<()> {
         self.0.as_mut().map_or(Ok(()), |callback| callback(progress))
     }
 
     pub(super) fn warn(&mut self, warnings: &[Warning]) -> Result<()> {
-        warnings.iter().try_for_each(|warning| self.hears(Progress::Warning(warning)))
+        warnings.iter().try_for_each(|warning| self.call(Progress::Warning(warning)))
     }
 
     pub(super) fn planned(&mut self, plan: &Explanation) -> Result<()> {
         self.warn(plan.warnings())?;
-        self.hears(Progress::Planned(plan))
+        self.call(Progress::Planned(plan))
     }
 
     pub(super) fn ready(&mut self, plan: &Explanation, process: &launch::SetUpProcess<'_>) -> Result<()> {
         self.warn(process.warnings())?;
-        self.hears(Progress::Ready(Ready { plan, process }))
+        self.call(Progress::Ready(Ready { plan, process }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The protection of the calling program's file.
 
 use crate::error::Result;
-use crate::launch::seal::{self, Protected};
+use crate::launch::protection::{self, Protected};
 
 /// How the calling program's file is protected from processes of the container. They could write it through
 /// /proc/PID/exe of a process that enters the container (CVE-2019-5736).
@@ -46,7 +46,7 @@ impl Protection {
 /// # Errors
 /// Both ways fail.
 pub fn protect_program() -> Result<Protection> {
-    seal::protect().map(Protection::OwnProgram)
+    protection::protect().map(Protection::OwnProgram)
 }
 
 /// Gives back the resident pages of the program's code and constants, for a program that waits for long. They stay in the page

@@ -7,7 +7,7 @@ use super::settings::{Settings, settings_of_a_container, settings_of_all};
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
-use crate::launch::create::Creator;
+use crate::launch::create::{Creator, NewContainer};
 use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::images::Images;
 use crate::launch::pidfile;
@@ -81,33 +81,37 @@ impl<'a> RestoreFrom<'a> {
     pub fn restore(self) -> Result<(Container, Process)> {
         let RestoreFrom { mut flags, mut settings, .. } = self;
         check_id(&flags.id)?;
-        let terminal = settings.decide(self.bundle.config.spec.process().as_ref(), &mut flags)?;
+        let terminal = settings.set_flags(self.bundle.config.spec.process().as_ref(), &mut flags)?;
         let plan = Explanation(self.bundle.plan(&flags)?);
         settings.observer.planned(&plan)?;
-        let restored = Restore {
+        let pid_file = settings.pid_file.as_deref().map(absolute).transpose()?;
+        let new = NewContainer {
             root: self.root,
             text: &self.bundle.text,
             config: &self.bundle.config,
             flags: &flags,
             plan: &plan.0,
-            imaging: self.images.absolute()?,
-            terminal,
-            streams: settings.streams.standard,
-            pid_file: settings.pid_file.as_deref().map(absolute).transpose()?,
-            lsm_profile: self.lsm_profile,
-            lsm_mount_context: self.lsm_mount_context,
+            pid_file: pid_file.as_deref(),
             creator: self.creator,
         };
+        let restored = Restore {
+            new,
+            images: self.images.absolute()?,
+            terminal,
+            streams: settings.streams.standard,
+            lsm_profile: self.lsm_profile,
+            lsm_mount_context: self.lsm_mount_context,
+        };
         let restored = restored.make().context("restore")?;
-        let heard = settings.observer.warn(&restored.warnings);
-        let (container, child) = restored.parts();
-        match heard {
+        let accepted = settings.observer.warn(&restored.warnings);
+        let (container, child) = restored.into_parts();
+        match accepted {
             Ok(()) => Ok((container, Process(child))),
             Err(error) => {
                 if let Some(path) = &settings.pid_file {
-                    pidfile::forget(path, child.pid);
+                    pidfile::remove_own(path, child.pid);
                 }
-                Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop)))
+                Err(cgroup::undone(error, remove_own(container, Leftovers::All).map(drop)))
             }
         }
     }

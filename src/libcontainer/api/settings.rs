@@ -31,8 +31,8 @@ pub(super) struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// The flags for the plan, and the socket for the terminal.
-    pub(super) fn decide(
+    /// Sets the flags for the plan. Returns the socket for the terminal.
+    pub(super) fn set_flags(
         &mut self,
         process: Option<&oci_spec::runtime::Process>,
         flags: &mut Flags,
@@ -165,7 +165,7 @@ macro_rules! settings_of_a_program {
             self
         }
 
-        /// Whether the time of each step is measured, for `SetUpProcess::times`.
+        /// Whether the time of each step is measured, for `Ready::times`.
         pub fn keep_times(mut self, times: crate::launch::Times) -> Self {
             self.settings.times = times;
             self

@@ -93,7 +93,8 @@ impl<'a> Update<'a> {
         self
     }
 
-    /// The names of properties in errors and warnings, if the user has not written `linux.resources.memory.limit`.
+    /// Calls `place` for the name of each property in an error or a warning. Without it, that is the name in config.json, such as
+    /// `linux.resources.memory.limit`.
     #[must_use]
     pub fn places(mut self, place: impl Fn(&At) -> String + Send + Sync + 'a) -> Self {
         self.place = Some(Box::new(place));
@@ -111,7 +112,7 @@ impl<'a> Update<'a> {
     }
 
     /// Processes without a group cannot be moved into one: they could only be moved one by one.
-    fn lines(&self, container: &Container) -> Result<Vec<Schema>> {
+    fn schemata_lines(&self, container: &Container) -> Result<Vec<Schema>> {
         let Schemata { l3_cache, bandwidth } = &self.schemata;
         let first = match (l3_cache, bandwidth) {
             (None, None) => return Ok(Vec::new()),
@@ -134,7 +135,7 @@ impl Container {
     /// # Errors
     /// `State` if it has stopped; `Config`; or the property, the file, and the kernel's error.
     pub fn update(&mut self, requested: &Update<'_>) -> Result<Vec<Warning>> {
-        let schemata = requested.lines(self)?;
+        let schemata = requested.schemata_lines(self)?;
         let lock = self.lock()?;
         if self.status()? == Status::Stopped {
             bail!(Kind::State(Status::Stopped) => "container not running");

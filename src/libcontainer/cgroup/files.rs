@@ -50,7 +50,7 @@ pub(super) fn wait_at_most(time: Duration, mut done: impl FnMut() -> Result<bool
             return Ok(false);
         }
         // SIGTERM and the like do not interrupt an undo or a removal. The caller reports the signal afterwards.
-        let _ = crate::wait::pause(pause);
+        let _ = crate::wait::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

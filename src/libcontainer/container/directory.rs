@@ -1,7 +1,6 @@
 //! A container's directory, by its descriptor. We lock, read and remove the directory that was opened, and never
 //! another one that has the same path later.
 
-use crate::sys::errno::in_words;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat
 use rustix::io::Errno;
 
 use super::note::Note;
-use crate::cgroup::is_cgroup_file_system;
 use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::sys::errno::in_words;
 use crate::wait::{self, Interrupted, limits};
 
 /// state.json, which makes a directory a container.
@@ -28,7 +27,7 @@ const USED: u32 = 0o711;
 /// The longest file that we write.
 const MOST_BYTES: u64 = 1 << 28;
 
-/// One version of state.json: its device, inode and time of modification.
+/// One version of state.json: its device and inode number, and the time of its last change (`st_ctime`, `st_ctime_nsec`).
 pub(super) type FileVersion = (u64, u64, i64, i64);
 
 pub(super) fn version(stat: &Stat) -> FileVersion {
@@ -346,69 +345,4 @@ pub(super) fn set_unused(directory: &OwnedFd) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
     std::fs::set_permissions(itself, std::fs::Permissions::from_mode(UNUSED))
-}
-
-/// True for a cgroup below the root of its hierarchy, and for a missing directory.
-pub(super) fn is_cgroup(path: &Path) -> bool {
-    let plain = path.is_absolute() && path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-    let device = |path: &Path| rustix::fs::lstat(path).map(|stat| stat.st_dev);
-    match rustix::fs::statfs(path) {
-        Err(errno) => plain && errno == Errno::NOENT,
-        Ok(there) => {
-            plain && is_cgroup_file_system(&there) && path.parent().is_some_and(|above| device(above) == device(path))
-        }
-    }
-}
-
-/// The conditions under which others may write a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writable {
-    /// Never.
-    Never,
-    /// Only with the sticky bit (inode(7)), which prevents them from replacing our entries. Root may always write it.
-    IfSticky,
-    /// The same, and the group may write it, too: it is often the user's own group.
-    ForGroup,
-}
-
-/// Checks that no other user can put another directory at `path`, by renaming one of the directories above.
-pub(super) fn must_stay_in_place(path: &Path) -> Result<()> {
-    must_be_safe(path, Writable::IfSticky)?;
-    // We make a missing directory later.
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    real.ancestors().skip(1).try_for_each(|above| must_be_safe(above, Writable::ForGroup))
-}
-
-/// Checks that the directory at `path` fulfils `may`. A missing directory is not an error: we make it later.
-pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
-    let stat = match rustix::fs::lstat(path) {
-        Err(Errno::NOENT) => return Ok(()),
-        stat => stat.map_err(|errno| error!("{}: {errno}", path.display(), errno = in_words(&errno)))?,
-    };
-    let (mode, own) = (Mode::from_raw_mode(stat.st_mode), rustix::process::geteuid().as_raw());
-    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let others = mode.intersects(if may == Writable::ForGroup { Mode::WOTH } else { Mode::WGRP | Mode::WOTH });
-    let (owner, writable) = match may {
-        Writable::Never if !is_directory => bail!("{} is not a directory", path.display()),
-        Writable::Never => (stat.st_uid == own, others),
-        // The owner of a link decides where it leads.
-        Writable::IfSticky | Writable::ForGroup => (
-            [own, 0].contains(&stat.st_uid) || !is_our_namespaces(stat.st_uid),
-            is_directory && others && !mode.contains(Mode::SVTX),
-        ),
-    };
-    if !owner {
-        bail!("{} belongs to uid {}, and must belong to uid {own}", path.display(), stat.st_uid);
-    }
-    if writable {
-        bail!("{} can be written by others (mode {:o})", path.display(), stat.st_mode & 0o7777);
-    }
-    Ok(())
-}
-
-/// False for the uid that represents all uids without a mapping in our user namespace. The host's root is one of them.
-fn is_our_namespaces(uid: u32) -> bool {
-    let overflow =
-        std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());
-    uid != overflow.unwrap_or(65534)
 }

@@ -59,6 +59,7 @@ impl Container {
     fn users_without_a_record(&self) -> Option<Namespace> {
         let record = self.record();
         let has_users = record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWUSER");
+        // If it cannot be read, it is unknown, and the check refuses the namespace.
         has_users.then(|| Namespace::of(record.init_process_pid, "user").ok()).flatten()
     }
 

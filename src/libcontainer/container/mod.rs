@@ -1,9 +1,10 @@
 //! An existing container: its directory below --root has state.json, the config that the container was made from, and,
 //! while the container waits for `start`, its fifos.
 
+mod added_mounts;
 mod directory;
 mod entered;
-mod identity;
+mod liveness;
 mod mounted;
 mod nested;
 mod note;
@@ -11,11 +12,12 @@ mod record;
 mod remains;
 mod reserved;
 mod root;
+mod root_owner;
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -23,7 +25,7 @@ use rustix::io::Errno;
 use directory::{FileVersion, NOTE, STATE, Unread, version};
 
 pub use directory::Lock;
-pub use identity::{InitThread, has_executed, is_ending, open_process, start_time};
+pub use liveness::{InitThread, has_executed, is_ending, open_process, start_time};
 pub use mounted::{Mounted, MountedFile};
 pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{
@@ -33,7 +35,7 @@ pub use remains::{Claim, Remains};
 pub use reserved::Reserved;
 pub use root::{Root, check_id};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, is_cgroup_file_system};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Environment;
 use crate::status::{Observed, ProcessState, Status, status};
@@ -71,7 +73,7 @@ pub struct Container {
 
 impl Container {
     /// Reads state.json. It must have all required members.
-    fn of(
+    fn parse(
         directory: PathBuf,
         id: &str,
         (text, stat): (Vec<u8>, Stat),
@@ -86,6 +88,7 @@ impl Container {
     }
 
     /// The record.
+    #[doc(hidden)]
     pub fn record(&self) -> &Record {
         &self.record
     }
@@ -158,7 +161,7 @@ impl Container {
         }
         let id = &self.record.id;
         self.record.cgroup_paths.iter().try_for_each(|(key, path)| {
-            let is_one = path.as_os_str().is_empty() || directory::is_cgroup(path);
+            let is_one = path.as_os_str().is_empty() || is_cgroup(path);
             if is_one {
                 Ok(())
             } else {
@@ -188,7 +191,7 @@ impl Container {
         match self.status()? {
             Status::Stopped => Ok(Vec::new()),
             Status::Created | Status::Running | Status::Paused => {
-                identity::with_pids_of(self.record.init_process_pid).context("look at /proc")
+                liveness::with_pids_of(self.record.init_process_pid).context("look at /proc")
             }
         }
     }
@@ -199,7 +202,7 @@ impl Container {
     /// Its init, its freezer or its exec fifo cannot be examined. Only a process that has ended is "stopped", because
     /// `delete` relies on this.
     pub fn status(&self) -> Result<Status> {
-        let process = identity::observe(self.record.init_process_pid, self.record.init_process_start)?;
+        let process = liveness::observe(self.record.init_process_pid, self.record.init_process_start)?;
         let lives = process == ProcessState::Alive;
         Ok(status(Observed {
             process,
@@ -240,7 +243,7 @@ impl Container {
     /// `container not running`, or its init cannot be examined.
     pub(crate) fn thread(&self) -> Result<InitThread> {
         let pid = self.record.init_process_pid;
-        let found = identity::living_thread(pid).with_context(|| format!("read /proc/{pid}/stat"))?;
+        let found = liveness::living_thread(pid).with_context(|| format!("read /proc/{pid}/stat"))?;
         found.ok_or_else(not_running)
     }
 
@@ -250,8 +253,8 @@ impl Container {
     /// `container not running`, or its init cannot be examined.
     pub(crate) fn must_have(&self, thread: InitThread) -> Result<()> {
         let pid = self.record.init_process_pid;
-        let lives = identity::lives_on(pid, thread).with_context(|| format!("read /proc/{pid}/task"))?;
-        let state = identity::observe(pid, self.record.init_process_start)?;
+        let lives = liveness::lives_on(pid, thread).with_context(|| format!("read /proc/{pid}/task"))?;
+        let state = liveness::observe(pid, self.record.init_process_start)?;
         if lives && state == ProcessState::Alive { Ok(()) } else { Err(not_running()) }
     }
 
@@ -287,7 +290,7 @@ impl Container {
             _ => {
                 let read = directory::opened(&self.directory)
                     .and_then(|own| directory::read_of_anybody(own, Path::new(STATE)));
-                let read = read.and_then(|read| Container::of(self.directory.clone(), &id, read, &self.environment));
+                let read = read.and_then(|read| Container::parse(self.directory.clone(), &id, read, &self.environment));
                 *self = read.map_err(|unread| unread.error(&id))?;
                 self.must_be_ours()?;
             }
@@ -329,6 +332,18 @@ impl Container {
     /// The kernel's error.
     pub(crate) fn remove(self, lock: &Lock) -> Result<()> {
         lock.remove(&[STATE, NOTE])
+    }
+}
+
+/// True for a cgroup below the root of its hierarchy, and for a missing directory.
+fn is_cgroup(path: &Path) -> bool {
+    let plain = path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));
+    let device = |path: &Path| rustix::fs::lstat(path).map(|stat| stat.st_dev);
+    match rustix::fs::statfs(path) {
+        Err(errno) => plain && errno == Errno::NOENT,
+        Ok(there) => {
+            plain && is_cgroup_file_system(&there) && path.parent().is_some_and(|above| device(above) == device(path))
+        }
     }
 }
 

@@ -13,9 +13,7 @@ use super::directory::{Lock, Unread};
 use crate::error::{Context, Result, error};
 use crate::sys::mount_id::MountId;
 
-/// The mounts that were added to the container while it ran. They are in its own mount namespace.
-const ADDED: &str = "added-mounts";
-/// The file.
+/// The file in the container's directory.
 const MOUNTED: &str = "mounted";
 
 /// The file, open for writing.
@@ -62,27 +60,6 @@ pub struct Mounted {
 }
 
 impl Lock {
-    /// The mounts that were added while it ran.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn added_mounts(&self) -> Result<Vec<MountId>> {
-        match self.read(ADDED) {
-            Ok(text) => Ok(text.chunks_exact(MountId::SIZE).filter_map(MountId::decode).collect()),
-            Err(Unread::Absent) => Ok(Vec::new()),
-            Err(Unread::Damaged(why)) => Err(error!("read {}: {why}", self.path().join(ADDED).display())),
-            Err(Unread::Failed(error)) => Err(error!("read {}: {error}", self.path().join(ADDED).display())),
-        }
-    }
-
-    /// Writes them.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn save_added_mounts(&self, mounts: &[MountId]) -> Result<()> {
-        self.write(ADDED, &mounts.iter().flat_map(MountId::encode).collect::<Vec<u8>>())
-    }
-
     /// The host mounts of the container.
     ///
     /// # Errors

@@ -131,6 +131,7 @@ fn end_creator(path: &Path, requested: &mut Option<Instant>, environment: &Envir
         Ok(Some(process)) if holder(path) == format!("process {pid}") => match *requested {
             None => {
                 *requested = Some(Instant::now());
+                // It may have ended. The next round sees this.
                 let _ = signals::send(process.as_fd(), libc::SIGTERM);
             }
             Some(since) if since.elapsed() > limits::UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),

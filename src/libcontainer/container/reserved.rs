@@ -1,6 +1,5 @@
 //! A container that is being made.
 
-use crate::sys::errno::in_words;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -14,6 +13,7 @@ use super::record::Record;
 use super::{CONFIG, Container};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Environment;
+use crate::sys::errno::in_words;
 use crate::wait::limits;
 
 /// The locked directory of a container that is being made. Drop removes it if nothing was made.
@@ -154,6 +154,7 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         let nothing_made = Note { creator: self.note.creator, ..Note::default() } == self.note;
         if let Some(lock) = self.lock.take().filter(|_| nothing_made) {
+            // If it stays, it is an unused directory, which `delete --force` removes.
             let _ = lock.remove(&[STATE, NOTE]);
         }
     }

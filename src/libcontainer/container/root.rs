@@ -6,8 +6,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::directory::{self, STATE, Unread};
-use super::identity::start_time;
+use super::liveness::start_time;
 use super::note::{Note, ProcessId};
+use super::root_owner::{self, Writable};
 use super::{Container, Reserved};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Environment;
@@ -97,8 +98,8 @@ impl Root {
     /// Its owner, or the users who may write it.
     pub fn must_be_ours(&self) -> Result<()> {
         let above = self.path.parent().unwrap_or(&self.path);
-        directory::must_stay_in_place(above)?;
-        directory::must_be_safe(&self.path, directory::Writable::Never)
+        root_owner::must_stay_in_place(above)?;
+        root_owner::must_be_safe(&self.path, Writable::Never)
     }
 
     /// Makes the directory and those above it. An existing directory keeps its mode: it may belong to others (`--root /proc`).
@@ -152,7 +153,7 @@ impl Root {
     pub(super) fn read(&self, id: &str) -> Result<Container, Unread> {
         let directory = self.path.join(id);
         let read = directory::read_of_anybody(directory::opened(&directory)?, Path::new(STATE))?;
-        Container::of(directory, id, read, &self.environment)
+        Container::parse(directory, id, read, &self.environment)
     }
 
     /// The ids of all directories, sorted. Empty if the root does not exist.

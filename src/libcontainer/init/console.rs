@@ -9,9 +9,9 @@ use rustix::pty::OpenptFlags;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::Winsize;
 
-use super::mounts::note;
+use super::mounts::record_mount;
 use super::prepared::{Outcome, Prepared, Trouble};
-use super::protocol::send_beside;
+use super::protocol::send_with_fd;
 use super::resolve::{open_path, open_target_without_links_into_binds};
 use crate::plan::step::{ConsoleDevice, Pty, Target};
 
@@ -67,14 +67,14 @@ fn bind_device(prepared: &Prepared<'_>, slave: BorrowedFd<'_>, target: &Target) 
     let (place, _) = open_target_without_links_into_binds(prepared, target)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", clone)?;
-    note(prepared, tree.as_fd())?;
+    record_mount(prepared, tree.as_fd())?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(&tree, c"", &place, c"", both_fds)?)
 }
 
 /// One message: the name, and the master beside it.
 fn send(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Outcome {
-    send_beside(socket, MASTER_NAME, master)?;
+    send_with_fd(socket, MASTER_NAME, master)?;
     // our end stays open until the exec; a receiver that reads to the end of the stream must not have to wait for `start`
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }

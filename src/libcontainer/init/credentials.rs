@@ -40,7 +40,7 @@ pub(super) fn limits(prepared: &Prepared<'_>) -> Outcome {
     let set = |limit: &Rlimit| crate::sys::sched::set_limit(0, limit.resource, limit.soft, limit.hard);
     match prepared.limits.iter().try_for_each(set) {
         Ok(()) => Ok(()),
-        Err(_) => protocol::ask(prepared, Request::Limits),
+        Err(_) => protocol::request(prepared, Request::Limits),
     }
 }
 
@@ -70,8 +70,8 @@ pub(super) fn keyring(name: &CStr) -> Outcome {
 
 pub(super) fn umask(prepared: &Prepared<'_>, mask: u32) -> Outcome {
     let before = rustix::process::umask(Mode::from_raw_mode(mask));
-    let first = prepared.left.umask.get().unwrap_or(before);
-    prepared.left.umask.set(Some(first));
+    let first = prepared.results.umask.get().unwrap_or(before);
+    prepared.results.umask.set(Some(first));
     Ok(())
 }
 

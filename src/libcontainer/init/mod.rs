@@ -6,6 +6,8 @@ mod console;
 mod copy;
 mod credentials;
 mod exec;
+mod home;
+mod hooks;
 mod landlock;
 mod mounts;
 mod pids;
@@ -14,13 +16,13 @@ mod protocol;
 mod resolve;
 mod root;
 
-pub use prepared::{Late, LateIds, Left, Prepared};
+pub use prepared::{Late, LateIds, Prepared, StepResults};
 
 use crate::plan::step::{Slot, What};
 use crate::wire::Request;
 use prepared::Outcome;
 
-/// Performs every step and becomes the payload. A step that fails is reported, and the process ends.
+/// Performs every step and becomes the program. A step that fails is reported, and the process ends.
 ///
 /// ORDER: after `Seccomp`, the filter may deny every call with every action. So no step there relies on a result, and no loop
 /// there tries a call again for ever.
@@ -30,7 +32,7 @@ pub fn run(prepared: &Prepared<'_>) -> ! {
         if let Err(trouble) = perform(prepared, &step.what) {
             let after = match &step.what {
                 What::FindProgram(_) | What::Exec(_) => protocol::After::Look,
-                _ => protocol::After::Telling,
+                _ => protocol::After::Report,
             };
             protocol::fail(prepared, n, trouble, after);
         }
@@ -49,7 +51,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
             None => protocol::take_tree(prepared, *slot),
         },
         What::Request(Request::Limits) => credentials::limits(prepared),
-        What::Request(request) => protocol::ask(prepared, *request),
+        What::Request(request) => protocol::request(prepared, *request),
         What::Join(file, kinds) => credentials::join(prepared, prepared.fd(*file)?, *kinds),
         What::Unshare(kinds) => Ok(crate::sys::namespace::unshare(kinds.0)?),
         What::EnterTime => credentials::enter_time(prepared),
@@ -68,7 +70,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::PrivateAbove(path) => root::private_above(path),
         What::AttachRoot { tree, path, changes } => root::attach(prepared.fd(*tree)?, path, changes),
         What::NewMount(mount) => mounts::new_mount(prepared, mount),
-        What::Find(slot) => prepared.late(*slot).map_or_else(|| resolve::find(prepared, *slot), |_| Ok(())),
+        What::Find(slot) => prepared.late(*slot).map_or_else(|| resolve::reopen(prepared, *slot), |_| Ok(())),
         What::Copy(slot, reach) => match prepared.late(*slot) {
             Some(late) => resolve::open_late(prepared, late),
             None => resolve::copy(prepared, *slot, *reach),
@@ -115,12 +117,12 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::MakeCwd(path) => mounts::make_cwd(prepared, path),
         What::TryChdir(path) => exec::try_chdir(prepared, path),
         What::Chdir(path) => exec::chdir(prepared, path),
-        What::Home(uid) => exec::home(prepared, *uid),
+        What::Home(uid) => home::read_home(prepared, *uid),
         What::CloseFds { first, kept } => exec::close_fds(prepared, *first, kept),
-        What::FindProgram(exec) => exec::find(exec),
+        What::FindProgram(exec) => exec::find_program(exec),
         What::Ready => protocol::ready(prepared),
         What::AwaitStart { fifo, answer } => protocol::await_start(prepared, *fifo, *answer),
-        What::Hooks { point, commands, state, output } => exec::hooks(prepared, *point, commands, *state, *output),
+        What::Hooks { point, commands, state, output } => hooks::run(prepared, *point, commands, *state, *output),
         What::AboutToExec(answer) => protocol::about_to_exec(prepared, *answer),
         What::Exec(exec) => exec::exec(prepared, exec),
     }

@@ -10,7 +10,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, Move
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::resolve::{
-    Way, begins_a_mount, make, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
+    Way, begins_a_mount, make_path, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
     parent_outside_binds,
 };
 use super::root::{SYSFS_MAGIC, change};
@@ -34,7 +34,7 @@ pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
                 copy::directory(covered, detached.as_fd())?;
             }
             change(detached.as_fd(), &mount.changes)?;
-            prepared.left.is_mounted(mount_id(detached.as_fd(), c"")?);
+            prepared.results.remember_new(mount_id(detached.as_fd(), c"")?);
             attach(prepared, detached.as_fd(), target.as_fd())
         }
         (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {
@@ -77,8 +77,8 @@ fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, fl
     if !begins_a_mount(&on_top)? || mount_id(on_top.as_fd(), c"")? == mount_id(target, c"")? {
         return Err(Trouble::saying(Errno::STALE, "it is another directory now"));
     }
-    note(prepared, on_top.as_fd())?;
-    prepared.left.is_mounted(mount_id(on_top.as_fd(), c"")?);
+    record_mount(prepared, on_top.as_fd())?;
+    prepared.results.remember_new(mount_id(on_top.as_fd(), c"")?);
     let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
     set_attributes(on_top.as_fd(), &attributes, Reach::One)?;
     change(on_top.as_fd(), &mount.changes)
@@ -133,10 +133,10 @@ fn octal(mut mode: u32, text: &mut [u8; 8]) -> Outcome<&CStr> {
     Ok(CStr::from_bytes_until_nul(&text[first..]).map_err(|_| Errno::INVAL)?)
 }
 
-/// Notes a mount that is about to be attached. Without a mount namespace it stays on the host when we end.
+/// Records a mount that is about to be attached. Without a mount namespace it stays on the host when we end.
 ///
 /// ORDER: before it is attached, so that no unknown mount is left if init is killed in between.
-pub(super) fn note(prepared: &Prepared<'_>, mount: BorrowedFd<'_>) -> Outcome {
+pub(super) fn record_mount(prepared: &Prepared<'_>, mount: BorrowedFd<'_>) -> Outcome {
     let Some(file) = prepared.mounted else { return Ok(()) };
     let id = MountId::of(mount)?.encode();
     match crate::sys::errno::retry(|| rustix::io::write(file, &id)) {
@@ -147,7 +147,7 @@ pub(super) fn note(prepared: &Prepared<'_>, mount: BorrowedFd<'_>) -> Outcome {
 }
 
 fn attach(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
-    note(prepared, mount)?;
+    record_mount(prepared, mount)?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     match rustix::mount::move_mount(mount, c"", target, c"", both_fds) {
         // the kernel returns the same error for other reasons
@@ -220,7 +220,7 @@ fn reconfigure(prepared: &Prepared<'_>, place: &OwnedFd, settings: &[Setting]) -
     if !begins_a_mount(place)? {
         return Err(Errno::INVAL.into());
     }
-    if !prepared.left.is_new(mount_id(place.as_fd(), c"")?) {
+    if !prepared.results.is_new(mount_id(place.as_fd(), c"")?) {
         return Err(Trouble::saying(Errno::PERM, "options are allowed only for a file system that config.json mounts"));
     }
     if SHARED.contains(&rustix::fs::fstatfs(place)?.f_type) {
@@ -254,7 +254,7 @@ pub(super) fn mknod(prepared: &Prepared<'_>, node: &DeviceNode) -> Outcome {
             if FileType::from_raw_mode(stat.st_mode) != kind || !same_device {
                 return match node.other {
                     Other::Refuse => Err(Trouble::saying(Errno::EXIST, "another file exists there")),
-                    Other::Keep(n) => protocol::ask(prepared, Request::Kept(n)),
+                    Other::Keep(n) => protocol::request(prepared, Request::Kept(n)),
                 };
             }
         }
@@ -300,7 +300,7 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
     if directory && is_root(prepared, target.as_fd())? {
         return Err(Trouble::saying(Errno::INVAL, "it is the container's root"));
     }
-    let attached = if directory { &prepared.left.empty_attached } else { &prepared.left.null_attached };
+    let attached = if directory { &prepared.results.empty_attached } else { &prepared.results.null_attached };
     if !attached.replace(true) {
         // If a mount was never attached, the close(2) of its last descriptor waits for all CPUs: some milliseconds on a busy
         // host. KERNEL(6.15): a copy of a detached mount. Every kernel can copy an attached one.
@@ -339,9 +339,7 @@ pub(super) fn finish(prepared: &Prepared<'_>, path: &CStr, attributes: &Attribut
 /// Makes the working directory of config.json (mode 0755), inside the root, if it does not exist.
 pub(super) fn make_cwd(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     match open_path(prepared, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
-        Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(prepared.root()?, path.to_bytes(), Missing::Directory, prepared, Way::Any)
-        }
+        Err(Trouble { errno: Errno::NOENT, .. }) => make_path(prepared, path.to_bytes(), Missing::Directory, Way::Any),
         // `chdir` reports it, with the rights of the user
         _ => Ok(()),
     }

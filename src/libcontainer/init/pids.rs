@@ -43,7 +43,7 @@ enum UserNamespaces {
 }
 
 impl UserNamespaces {
-    fn find(proc: &HostProc) -> UserNamespaces {
+    fn probe(proc: &HostProc) -> UserNamespaces {
         let mut text = [0; 2];
         match proc.read_sys(c"user/max_user_namespaces", &mut text) {
             // the kernel has been built without them
@@ -69,9 +69,9 @@ pub(super) fn open_proc(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &
     }
 }
 
-/// Has the member open the context. The member is the child of a child of ours, which nobody in the pid namespace sees.
+/// The member opens the context. The member is the child of a child of ours, which nobody in the pid namespace sees.
 fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
-    let users = UserNamespaces::find(prepared.proc);
+    let users = UserNamespaces::probe(prepared.proc);
     let text = Sealed::new(fstype)?;
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -159,11 +159,11 @@ fn enter(
     alone: &Alone,
     prepared: &Prepared<'_>,
     pids: BorrowedFd<'_>,
-    talk: BorrowedFd<'_>,
+    socket: BorrowedFd<'_>,
     users: UserNamespaces,
 ) -> Outcome<ManuallyDrop<OwnWord>> {
     leave_all_mounts()?;
-    sys::fds::close_but(alone, 0, [pids, talk].into_iter())?;
+    sys::fds::close_but(alone, 0, [pids, socket].into_iter())?;
     give_up_all_but_admin()?;
     sys::namespace::setns(pids, libc::CLONE_NEWPID as u64)?;
     // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
@@ -178,7 +178,7 @@ fn enter(
     // The runtime trusts this memory, so a process that others may trace must not have it.
     prepared.first_child.hide_from_children()?;
     prepared.page.hide_from_children()?;
-    sys::fds::close_but(alone, 0, [talk].into_iter())?;
+    sys::fds::close_but(alone, 0, [socket].into_iter())?;
     // the filter does not allow munmap(2)
     Ok(ManuallyDrop::new(OwnWord::new()?))
 }
@@ -249,16 +249,16 @@ fn make_member(alone: &Alone, bridge: Pid, text: &Sealed, word: &OwnWord) -> Res
 }
 
 /// Sends a failure as a packet, and returns the exit status.
-fn report(talk: BorrowedFd<'_>, Trouble { errno, said }: Trouble) -> i32 {
+fn report(socket: BorrowedFd<'_>, Trouble { errno, said }: Trouble) -> i32 {
     // if it fails, the reader has been killed
-    let _ = retry(|| rustix::io::write(talk, &Up::Failed(Failure { step: 0, errno, said }).encode()));
+    let _ = retry(|| rustix::io::write(socket, &Up::Failed(Failure { step: 0, errno, said }).encode()));
     1
 }
 
 /// Waits for the end of the stream, which means that the member was made, or for a failure.
-fn reported(talk: &OwnedFd) -> Outcome {
+fn reported(socket: &OwnedFd) -> Outcome {
     let mut packet = [0u8; UP_SIZE];
-    match retry(|| rustix::io::read(talk, &mut packet))? {
+    match retry(|| rustix::io::read(socket, &mut packet))? {
         0 => Ok(()),
         length => match Up::decode(&packet[..length]) {
             Some(Up::Failed(Failure { errno, said, .. })) => Err(Trouble { errno, said }),

@@ -1,4 +1,4 @@
-//! The values that the runtime process prepares for init, the values that one step leaves for another, and the failure
+//! The values that the runtime process prepares for init, the results of steps that later steps need, and the failure
 //! of a step.
 
 use std::cell::{Cell, RefCell};
@@ -35,7 +35,7 @@ pub struct Prepared<'a> {
     /// Sources of bind mounts that are opened when their turn comes.
     pub late: &'a [Late],
     /// The compiled seccomp filter.
-    pub program: Option<&'a Program>,
+    pub filter: Option<&'a Program>,
     /// The resource limits.
     pub limits: &'a [Rlimit],
     /// The program's RLIMIT_NOFILE, soft and hard, if the runtime has raised its own for the set-up.
@@ -45,15 +45,15 @@ pub struct Prepared<'a> {
     /// The file in which init notes each mount before it attaches it, if mounts are attached on the host (`container/mounted.rs`).
     pub mounted: Option<BorrowedFd<'a>>,
     /// Our end of the socket to the runtime process.
-    pub talk: BorrowedFd<'a>,
+    pub socket: BorrowedFd<'a>,
     /// The shared page, in which the runtime sees how far init has come, even if init is killed.
     pub page: &'a Page,
     /// The memory in which the kernel writes the pid of an init that the bridge makes. That init does not have this memory.
     pub first_child: &'a FirstChildPage,
     /// The steps of the bridge (none in most cases), then those of init. They are numbered together.
     pub steps: [&'a [Step]; 2],
-    /// The values that steps leave for later ones.
-    pub left: &'a Left,
+    /// The results of steps that later steps need.
+    pub results: &'a StepResults,
     /// The proof that this process is a child.
     pub alone: &'a Alone,
 }
@@ -80,9 +80,9 @@ pub enum LateIds {
     Mapped,
 }
 
-/// The value that a step leaves for a later one.
+/// The results of steps that later steps need.
 #[derive(Debug, Default)]
-pub struct Left {
+pub struct StepResults {
     /// After `AwaitStart`: the fifo on which failures are reported.
     pub(super) answer: Cell<Option<Slot>>,
     /// After `AwaitStart`: the fifo on which `start` wrote.
@@ -104,18 +104,22 @@ pub struct Left {
     pub(super) home: RefCell<Bounded<u8>>,
 }
 
-impl Left {
-    /// Makes it with room for the values that these steps leave.
-    pub fn by(steps: [&[Step]; 2]) -> Left {
+impl StepResults {
+    /// Makes it with room for the results of these steps: init has no heap.
+    pub fn with_room(steps: [&[Step]; 2]) -> StepResults {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
         let home = steps.iter().flat_map(|list| list.iter()).any(|step| matches!(step.what, What::Home(_)));
         let home = Bounded::with_capacity(if home { ROOM_FOR_HOME } else { 0 });
-        Left { new: RefCell::new(Bounded::with_capacity(count)), home: RefCell::new(home), ..Left::default() }
+        StepResults {
+            new: RefCell::new(Bounded::with_capacity(count)),
+            home: RefCell::new(home),
+            ..StepResults::default()
+        }
     }
 
     /// Remembers a new file system by the id of its mount.
-    pub(super) fn is_mounted(&self, id: u64) {
+    pub(super) fn remember_new(&self, id: u64) {
         // there is room for each one in the plan
         let _ = self.new.borrow_mut().push(id);
     }
@@ -168,11 +172,11 @@ impl Prepared<'_> {
 
     /// The result of `location_of` for the root.
     pub(super) fn root_location(&self) -> Outcome<Location> {
-        match self.left.root.get() {
+        match self.results.root.get() {
             Some(place) => Ok(place),
             None => {
                 let place = location_of(self.root()?)?;
-                self.left.root.set(Some(place));
+                self.results.root.set(Some(place));
                 Ok(place)
             }
         }

@@ -18,7 +18,7 @@ use crate::sys::errno::retry;
 use crate::wire::{Failure, Request, Up};
 
 /// Sends a request and waits until it is done. Init ends if the runtime has ended.
-pub(super) fn ask(prepared: &Prepared<'_>, request: Request) -> Outcome {
+pub(super) fn request(prepared: &Prepared<'_>, request: Request) -> Outcome {
     send(prepared, &Up::Request(request))?;
     await_go(prepared)
 }
@@ -29,7 +29,8 @@ pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
     let mut go = [0u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = retry(|| recvmsg(prepared.talk, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
+    let got =
+        retry(|| recvmsg(prepared.socket, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
     if !got.is_ok_and(|got| got.bytes == 1) {
         sys::clone::exit(1)
     }
@@ -43,12 +44,12 @@ pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
 /// Sends a detached mount to the runtime, which maps its ids.
 pub(super) fn map_ids(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
     let slot = u32::try_from(namespace.0).map_err(|_| Errno::BADF)?;
-    send_beside(prepared.talk, &Up::Request(Request::MapIds(slot)).encode(), mount)?;
+    send_with_fd(prepared.socket, &Up::Request(Request::MapIds(slot)).encode(), mount)?;
     await_go(prepared)
 }
 
 /// Sends one message with a descriptor.
-pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Outcome {
+pub(super) fn send_with_fd(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Outcome {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -68,7 +69,7 @@ pub(super) fn ready(prepared: &Prepared<'_>) -> Outcome {
 /// A packet that cannot be sent is a failure: the runtime would wait for it for ever.
 fn send(prepared: &Prepared<'_>, up: &Up) -> Outcome {
     let packet = up.encode();
-    match retry(|| write(prepared.talk, &packet)) {
+    match retry(|| write(prepared.socket, &packet)) {
         Ok(length) if length == packet.len() => Ok(()),
         Ok(_) => Err(Trouble::saying(NOT_DONE, "write")),
         Err(errno) => Err(Trouble::saying(errno, "write")),
@@ -77,7 +78,7 @@ fn send(prepared: &Prepared<'_>, up: &Up) -> Outcome {
 
 pub(super) fn await_go(prepared: &Prepared<'_>) -> Outcome {
     let mut go = [0u8; 1];
-    match retry(|| read(prepared.talk, &mut go)) {
+    match retry(|| read(prepared.socket, &mut go)) {
         Ok(1) => Ok(()),
         // the runtime has ended, or has closed its end to stop us: no process reads a reason
         Ok(_) | Err(Errno::CONNRESET) => sys::clone::exit(1),
@@ -88,14 +89,14 @@ pub(super) fn await_go(prepared: &Prepared<'_>) -> Outcome {
 /// Loads the filter. A filter with a listener may trap the calls that would send the listener. So a thread that is not under the
 /// filter sends it, with the request. (The runtime could use pidfd_getfd(2) instead, but for an undumpable process only root can.)
 pub(super) fn load_filter(prepared: &Prepared<'_>, flags: u32) -> Outcome {
-    let program = prepared.program.ok_or(Trouble::from(Errno::INVAL))?;
+    let program = prepared.filter.ok_or(Trouble::from(Errno::INVAL))?;
     if !sys::seccomp::has_listener(flags) {
         sys::seccomp::load(program, flags)?;
         return Ok(());
     }
     // ORDER: before the filter, which then restricts this thread only
-    let talk = rustix::io::fcntl_dupfd_cloexec(prepared.talk, 0)?;
-    let fd_sender = sys::fd_sender::begin(prepared.alone, talk, &Up::Request(Request::SeccompListener).encode())?;
+    let socket = rustix::io::fcntl_dupfd_cloexec(prepared.socket, 0)?;
+    let fd_sender = sys::fd_sender::begin(prepared.alone, socket, &Up::Request(Request::SeccompListener).encode())?;
     if let Some(listener) = sys::seccomp::load(program, flags)? {
         fd_sender.send(listener);
     }
@@ -112,8 +113,8 @@ pub(super) fn await_start(prepared: &Prepared<'_>, fifo_slot: Slot, answer: Slot
         Ok(_) => return Err(Trouble::saying(NOT_DONE, "read")),
         Err(errno) => return Err(Trouble::saying(errno, "read")),
     }
-    prepared.left.answer.set(Some(answer));
-    prepared.left.fifo.set(Some(fifo_slot));
+    prepared.results.answer.set(Some(answer));
+    prepared.results.fifo.set(Some(fifo_slot));
     Ok(())
 }
 
@@ -128,11 +129,12 @@ pub(super) fn about_to_exec(prepared: &Prepared<'_>, answer: Slot) -> Outcome {
 pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: After) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
     prepared.page.has_failed(&packet);
-    let reported = match prepared.left.answer.get() {
-        None => retry(|| write(prepared.talk, &packet)),
+    let reported = match prepared.results.answer.get() {
+        None => retry(|| write(prepared.socket, &packet)),
         Some(answer) => retry(|| write(prepared.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
     };
     if after == After::Look {
+        // a filter may deny poll(2)
         let _ = until_looked_at(prepared);
     }
     // the exit status is 126 or 127, as in a shell
@@ -148,7 +150,7 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// As soon as it has reported the failure.
-    Telling,
+    Report,
     /// After the runtime has looked in init's root for the reason why the program cannot be executed.
     Look,
 }
@@ -156,9 +158,9 @@ pub(super) enum After {
 /// Waits until the runtime closes its end or kills us, or `start` writes one more byte; one second at most. It does not wait if the
 /// filter denies poll(2).
 fn until_looked_at(prepared: &Prepared<'_>) -> Outcome {
-    let until = match prepared.left.fifo.get() {
+    let until = match prepared.results.fifo.get() {
         Some(fifo) => prepared.fd(fifo)?,
-        None => prepared.talk,
+        None => prepared.socket,
     };
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     rustix::event::poll(&mut [PollFd::from_borrowed_fd(until, PollFlags::IN)], Some(&second))?;

@@ -64,8 +64,8 @@ fn no_link_into_binds<T>(way: Way<'_>, make: impl Fn(Way<'_>) -> Outcome<T>) -> 
 
 /// As `open_target`, for a file that config.json does not ask to have in a mount of the host.
 pub(super) fn open_target_outside_binds(prepared: &Prepared<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(prepared, target, |root, path| {
-        no_link_into_binds(Way::Named, |way| make(root, path, target.missing, prepared, way))
+    open_or_make(prepared, target, |path| {
+        no_link_into_binds(Way::Named, |way| make_path(prepared, path, target.missing, way))
     })
 }
 
@@ -75,21 +75,17 @@ pub(super) fn open_target_without_links_into_binds(
     prepared: &Prepared<'_>,
     target: &Target,
 ) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(prepared, target, |root, path| {
-        no_link_into_binds(Way::Within(&target.path), |way| make(root, path, target.missing, prepared, way))
+    open_or_make(prepared, target, |path| {
+        no_link_into_binds(Way::Within(&target.path), |way| make_path(prepared, path, target.missing, way))
     })
 }
 
 /// The target's descriptor, and whether it was there before.
 pub(super) fn open_target(prepared: &Prepared<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(prepared, target, |root, path| make(root, path, target.missing, prepared, Way::Any))
+    open_or_make(prepared, target, |path| make_path(prepared, path, target.missing, Way::Any))
 }
 
-fn open_or_make(
-    prepared: &Prepared<'_>,
-    target: &Target,
-    make: impl Fn(BorrowedFd<'_>, &[u8]) -> Outcome,
-) -> Outcome<(OwnedFd, bool)> {
+fn open_or_make(prepared: &Prepared<'_>, target: &Target, make: impl Fn(&[u8]) -> Outcome) -> Outcome<(OwnedFd, bool)> {
     let flags = match target.last {
         Last::Any => OFlags::PATH | OFlags::CLOEXEC,
         Last::Itself => OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
@@ -98,7 +94,7 @@ fn open_or_make(
     match open_path(prepared, &target.path, flags) {
         Ok(fd) => not_in_proc(fd, target).map(|fd| (fd, true)),
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(prepared.root()?, target.path.to_bytes()).map_err(|trouble| {
+            make(target.path.to_bytes()).map_err(|trouble| {
                 if trouble.said.is_empty() { Trouble::about(trouble.errno, About::NoPlace) } else { trouble }
             })?;
             not_in_proc(open_path(prepared, &target.path, flags)?, target).map(|fd| (fd, false))
@@ -157,11 +153,11 @@ fn parent_by<'p>(prepared: &Prepared<'_>, path: &'p CStr, way: Way<'_>) -> Outco
     let (above, name) = slash.map_or((&b"."[..], bytes), |slash| (&bytes[..slash], &bytes[slash + 1..]));
     let name = CStr::from_bytes_until_nul(name).map_err(|_| Errno::INVAL)?;
     let mut buffer = [0u8; PATH_SIZE];
-    let above = text(above, &mut buffer)?;
+    let above = c_string(above, &mut buffer)?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = match open_in(prepared.root()?, above, directory, way) {
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(prepared.root()?, above.to_bytes(), Missing::Directory, prepared, way)?;
+            make_path(prepared, above.to_bytes(), Missing::Directory, way)?;
             open_in(prepared.root()?, above, directory, way)?
         }
         other => other?,
@@ -184,7 +180,7 @@ fn not_in_a_bind(
     refused: &'static str,
 ) -> Outcome {
     let id = mount_id(place, c"")?;
-    if prepared.left.not_bound.get() == Some(id) {
+    if prepared.results.not_bound.get() == Some(id) {
         return Ok(());
     }
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -192,8 +188,8 @@ fn not_in_a_bind(
     let mut place = rustix::fs::openat(place, c".", directory, Mode::empty())?;
     for _ in 0..MAX_MOUNTS {
         let here = mount_id(place.as_fd(), c"")?;
-        if here == root || prepared.left.is_new(here) {
-            prepared.left.not_bound.set(Some(id));
+        if here == root || prepared.results.is_new(here) {
+            prepared.results.not_bound.set(Some(id));
             return Ok(());
         }
         if let Some((_, target)) = binds(prepared).find(|(tree, _)| mount_id(*tree, c"") == Ok(here)) {
@@ -213,7 +209,7 @@ fn is_at_or_above(target: &Target, path: &CStr) -> bool {
     target.path.as_c_str() == c"." || rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
-/// The error for a bind mount of the host, with its path.
+/// The bind mounts of the host that the steps make: the copy that is mounted, and its mount point.
 fn binds<'a>(prepared: &'a Prepared<'_>) -> impl Iterator<Item = (BorrowedFd<'a>, &'a Target)> {
     let steps = prepared.steps.iter().flat_map(|list| list.iter());
     steps.filter_map(|step| match &step.what {
@@ -232,14 +228,8 @@ pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
 /// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in
 /// the root, so nothing is ever made outside (CVE-2024-45310). For a dangling link, makes its target, again inside the root,
 /// unless `way` follows no links.
-pub(super) fn make(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    missing: Missing,
-    prepared: &Prepared<'_>,
-    way: Way<'_>,
-) -> Outcome {
-    if make_last(root, path, missing, prepared, way)? {
+pub(super) fn make_path(prepared: &Prepared<'_>, path: &[u8], missing: Missing, way: Way<'_>) -> Outcome {
+    if make_last(prepared, path, missing, way)? {
         return Ok(());
     }
     let mut current = [0u8; PATH_SIZE];
@@ -247,7 +237,7 @@ pub(super) fn make(
     current.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(path);
     for _ in 0..MAX_LINKS {
         let mut next = [0u8; PATH_SIZE];
-        match make_once(root, &current[..length], missing, prepared, way, &mut next)? {
+        match make_components(prepared, &current[..length], missing, way, &mut next)? {
             None => return Ok(()),
             Some(new_length) => (current, length) = (next, new_length),
         }
@@ -256,25 +246,19 @@ pub(super) fn make(
 }
 
 /// The common case, in three system calls: only the last component is missing. False if it is another case.
-fn make_last(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    missing: Missing,
-    prepared: &Prepared<'_>,
-    way: Way<'_>,
-) -> Outcome<bool> {
+fn make_last(prepared: &Prepared<'_>, path: &[u8], missing: Missing, way: Way<'_>) -> Outcome<bool> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b"."[..], path), |slash| (&path[..slash], &path[slash + 1..]));
     if above.is_empty() || name.is_empty() {
         return Ok(false);
     }
     let (mut above_text, mut name_text) = ([0u8; PATH_SIZE], [0u8; 256]);
-    let (above, name) = (text(above, &mut above_text)?, text(name, &mut name_text)?);
-    let parent = match open_in(root, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, way) {
+    let (above, name) = (c_string(above, &mut above_text)?, c_string(name, &mut name_text)?);
+    let parent = match open_in(prepared.root()?, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, way) {
         Err(Trouble { errno: Errno::NOENT, .. }) => return Ok(false),
         other => other?,
     };
-    match make_one(parent.as_fd(), name, missing, prepared, way) {
+    match make_file(prepared, parent.as_fd(), name, missing, way) {
         // a dangling link
         Err(Trouble { errno: Errno::EXIST, .. }) => Ok(false),
         other => other.map(|()| true),
@@ -282,14 +266,14 @@ fn make_last(
 }
 
 /// One pass over the components. At a dangling link, puts the path to continue with into `next`.
-fn make_once(
-    root: BorrowedFd<'_>,
+fn make_components(
+    prepared: &Prepared<'_>,
     path: &[u8],
     missing: Missing,
-    prepared: &Prepared<'_>,
     way: Way<'_>,
     next: &mut [u8; PATH_SIZE],
 ) -> Outcome<Option<usize>> {
+    let root = prepared.root()?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut parent = open_in(root, c".", directory, way)?;
     let mut start = 0;
@@ -297,11 +281,11 @@ fn make_once(
         let end = path[start..].iter().position(|byte| *byte == b'/').map_or(path.len(), |slash| start + slash);
         let last = path[end..].iter().all(|byte| *byte == b'/');
         let (mut prefix, mut name) = ([0u8; PATH_SIZE], [0u8; 256]);
-        let (prefix, name) = (text(&path[..end], &mut prefix)?, text(&path[start..end], &mut name)?);
+        let (prefix, name) = (c_string(&path[..end], &mut prefix)?, c_string(&path[start..end], &mut name)?);
         let wanted = if last { missing } else { Missing::Directory };
         let flags = if last { OFlags::PATH | OFlags::CLOEXEC } else { directory };
         let opened = match open_in(root, prefix, flags, way) {
-            Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, prepared, way) {
+            Err(Trouble { errno: Errno::NOENT, .. }) => match make_file(prepared, parent.as_fd(), name, wanted, way) {
                 // another process has made it meanwhile, and it may be a link
                 Err(Trouble { errno: Errno::EXIST, .. }) if !way.follows_links() => return Err(Errno::LOOP.into()),
                 Err(Trouble { errno: Errno::EXIST, .. }) => {
@@ -317,7 +301,8 @@ fn make_once(
     Ok(None)
 }
 
-fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, prepared: &Prepared<'_>, way: Way<'_>) -> Outcome {
+/// Makes a file or a directory in `parent`, if `way` allows it.
+fn make_file(prepared: &Prepared<'_>, parent: BorrowedFd<'_>, name: &CStr, missing: Missing, way: Way<'_>) -> Outcome {
     way.allows(prepared, parent)?;
     let directory = match missing {
         Missing::Directory => true,
@@ -362,7 +347,7 @@ fn without_leading_slashes(path: &[u8]) -> &[u8] {
 }
 
 /// Copies `bytes` into `buffer`, with a NUL at the end.
-fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
+fn c_string<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
     if bytes.len() >= buffer.len() {
         return Err(Errno::NAMETOOLONG.into());
     }
@@ -390,7 +375,7 @@ pub(super) fn open_late(prepared: &Prepared<'_>, late: &Late) -> Outcome {
 }
 
 /// Opens again, in our mount namespace, a file that the runtime has opened in the host's. It must be the same file.
-pub(super) fn find(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
+pub(super) fn reopen(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
     let there = prepared.fd(slot)?;
     let (mut link, mut path) = ([0u8; 32], [0u8; PATH_SIZE]);
     let length = rustix::fs::readlinkat_raw(CWD, own_link(there.as_raw_fd(), &mut link)?, &mut path[..PATH_SIZE - 1])?;

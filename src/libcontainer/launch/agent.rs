@@ -3,9 +3,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::console;
 use super::identity::Identity;
 use super::launched::Launched;
+use super::scm_rights;
 use crate::error::{Context, Result, error};
 use crate::plan::seccomp::Listener;
 
@@ -33,8 +33,8 @@ fn is_listener(fd: BorrowedFd<'_>) -> bool {
 }
 
 fn send(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {
-    let agent = console::connect(&listener.path).context("failed to connect with seccomp agent")?;
-    console::send(agent.as_fd(), text, fd)
+    let agent = scm_rights::connect(&listener.path).context("failed to connect with seccomp agent")?;
+    scm_rights::send(agent.as_fd(), text, fd)
 }
 
 /// ContainerProcessState. For an exec, it contains the state of the container and the pid of the new process.

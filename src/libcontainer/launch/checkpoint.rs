@@ -1,6 +1,5 @@
 //! `checkpoint`: CRIU writes the processes of a container to images.
 
-use crate::sys::errno::in_words;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -28,6 +27,7 @@ use crate::plan::Plan;
 use crate::plan::images::{HostBind, Named};
 use crate::plan::step::Last;
 use crate::status::Status;
+use crate::sys::errno::in_words;
 use crate::sys::handed::Handed;
 use crate::sys::process_stat::ProcessStat;
 
@@ -54,7 +54,7 @@ pub enum Afterwards {
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The directory of the images, and CRIU's options.
-    pub imaging: Images,
+    pub images: Images,
     /// The directory of an earlier pre-dump, relative to the directory of the images.
     pub parent: Option<PathBuf>,
     /// What happens to the container after the dump.
@@ -78,21 +78,21 @@ impl Checkpoint {
             }
             Status::Running | Status::Paused => {}
         }
-        must_be_outside(&self.imaging, container.record())?;
+        must_be_outside(&self.images, container.record())?;
         must_not_be_restricted(&container.record().annotations())?;
         if let Some(why) = plan.not_restorable() {
             bail!("{why}: the container cannot be checkpointed");
         }
         must_have_own_mounts(&container)?;
-        let directories = Directories::make(&self.imaging, LOG)?;
+        let directories = Directories::make(&self.images, LOG)?;
         self.must_have_a_parent()?;
         let paused = container.status()? == Status::Paused;
         let mut criu = Criu::begin(Setup {
-            program: self.imaging.program(),
+            program: self.images.criu_program(),
             streams: CriuStreams::None,
             handed: Handed::default(),
             environment: container.environment(),
-            thaw: (!paused).then(|| thaw(&container)).transpose()?.flatten(),
+            thaw: (!paused).then(|| thaw_later(&container)).transpose()?.flatten(),
         })?;
         let request = self.request(&container, plan, &directories, &mut criu)?;
         let pid = container.record().init_process_pid;
@@ -107,7 +107,7 @@ impl Checkpoint {
         }
         drop(guardian);
         if self.afterwards == Afterwards::Deleted {
-            return destroy(container, &lock, Leftovers::Killed);
+            return destroy(container, &lock, Leftovers::All);
         }
         Ok(Vec::new())
     }
@@ -121,7 +121,7 @@ impl Checkpoint {
                 CriuMessage::Notice(notice) => {
                     // ORDER: CRIU ends the processes after this point.
                     if notice.script == "post-dump"
-                        && let Err(error) = kept_label::must_be_in(&self.imaging.directory, pid)
+                        && let Err(error) = kept_label::must_be_in(&self.images.directory, pid)
                     {
                         // The processes run again. The answer has no new information.
                         let _ = criu.give_up();
@@ -147,7 +147,7 @@ impl Checkpoint {
         if parent.components().next() == Some(Component::RootDir) {
             bail!("Dump::parent must be a path relative to Images::new");
         }
-        let whole = self.imaging.directory.join(parent);
+        let whole = self.images.directory.join(parent);
         let there = fs::metadata(&whole).with_context(|| format!("invalid Dump::parent: {}", whole.display()))?;
         if !there.is_dir() {
             bail!("invalid Dump::parent: {}: not a directory", whole.display());
@@ -155,7 +155,13 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn request(&self, container: &Container, plan: &Plan, at: &Directories, criu: &mut Criu) -> Result<CriuReq> {
+    fn request(
+        &self,
+        container: &Container,
+        plan: &Plan,
+        directories: &Directories,
+        criu: &mut Criu,
+    ) -> Result<CriuReq> {
         let record = container.record();
         let version = criu.version();
         let pre_dump = self.afterwards == Afterwards::PreDumped;
@@ -163,7 +169,7 @@ impl Checkpoint {
             let why = "this kernel does not track which memory is written (CONFIG_MEM_SOFT_DIRTY)";
             bail!("Afterwards::PreDumped and Dump::parent: {why}");
         }
-        if self.imaging.allows(Allow::LazyPages) {
+        if self.images.allows(Allow::LazyPages) {
             if !criu.fetches_lazily()? {
                 bail!("Allow::LazyPages: criu and this kernel cannot fetch memory when it is used (userfaultfd(2))");
             }
@@ -172,7 +178,7 @@ impl Checkpoint {
         if self.status.is_some() {
             version.must_have(CriuFeature::StatusFd)?;
         }
-        if self.imaging.network_lock.is_some() {
+        if self.images.network_lock.is_some() {
             version.must_have(CriuFeature::NetworkLock)?;
         }
         let annotations = record.annotations();
@@ -180,8 +186,8 @@ impl Checkpoint {
             pid: Some(record.init_process_pid),
             root: Some(record.config.rootfs.to_string_lossy().into_owned()),
             leave_running: Some(self.afterwards == Afterwards::Running),
-            tcp_skip_in_flight: Some(self.imaging.allows(Allow::TcpSkipInFlight)),
-            link_remap: Some(self.imaging.allows(Allow::LinkRemap)),
+            tcp_skip_in_flight: Some(self.images.allows(Allow::TcpSkipInFlight)),
+            link_remap: Some(self.images.allows(Allow::LinkRemap)),
             parent_img: self.parent.as_ref().map(|path| path.to_string_lossy().into_owned()),
             track_mem: (pre_dump || self.parent.is_some()).then_some(true),
             ps: self
@@ -192,7 +198,7 @@ impl Checkpoint {
                 .filter(|(key, _)| !key.is_empty() || version.must_have(CriuFeature::UnifiedFreezer).is_ok())
                 .map(|(_, path)| path),
             config_file: config_file(&annotations),
-            ..options(&self.imaging, at)
+            ..options(&self.images, directories)
         };
         for joined in plan.joined_namespaces() {
             let Some(key) = joined.key() else { continue };
@@ -206,12 +212,12 @@ impl Checkpoint {
             requested.external.push(format!("{}[{inode}]:{key}", joined.name));
         }
         if !pre_dump {
-            let descriptors = host_streams::names(container)?;
-            keep_descriptors(&descriptors, &self.imaging.directory)?;
+            let descriptors = host_streams::criu_names(container)?;
+            keep_descriptors(&descriptors, &self.images.directory)?;
             let names = descriptors.iter().map(|name| name.strip_prefix(NULL).unwrap_or(name));
             requested.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
             requested.ext_mnt = external_mounts(record.init_process_pid, &plan.host_binds())?;
-            let more = foreign_mounts::record(record.init_process_pid, &requested.ext_mnt, &self.imaging.directory)?;
+            let more = foreign_mounts::record(record.init_process_pid, &requested.ext_mnt, &self.images.directory)?;
             requested.ext_mnt.extend(more);
         }
         let what = if pre_dump { CriuReqType::PreDump } else { CriuReqType::Dump };
@@ -241,7 +247,7 @@ fn must_have_own_mounts(container: &Container) -> Result<()> {
 }
 
 /// A value that thaws the container later. None if the container has no freezer.
-fn thaw(container: &Container) -> Result<Option<Thaw>> {
+fn thaw_later(container: &Container) -> Result<Option<Thaw>> {
     let found = container.cgroup().thaw_file()?;
     Ok(found.map(|(file, word)| Thaw { file: file.into(), word }))
 }

@@ -37,62 +37,61 @@ impl Child {
         self.end = AtDrop::LivesOn;
         self
     }
-}
 
-impl Child {
-    /// Waits for its end, and reaps it. Returns its status. None if another process has reaped it, or traces it and does not
+    /// Waits for its end, and reaps it. Returns its exit status. None if another process has reaped it, or traces it and does not
     /// let us reap it.
-    pub fn status(&self) -> Option<std::process::ExitStatus> {
+    pub fn wait(&self) -> Option<std::process::ExitStatus> {
         let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
         while rustix::event::poll(&mut end, None) == Err(Errno::INTR) {}
-        ending(self.pidfd.as_fd()).and_then(exit_status)
+        reap(self.pidfd.as_fd()).and_then(exit_status)
     }
 
-    /// Its status, without waiting. None while it runs.
+    /// Reaps it if it has ended, and returns its exit status. None while it runs.
     ///
     /// # Errors
     /// Those of waitid(2): another caller has reaped it.
-    pub fn status_now(&self) -> Result<Option<std::process::ExitStatus>, Errno> {
+    pub fn try_wait(&self) -> Result<Option<std::process::ExitStatus>, Errno> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?;
         Ok(status.and_then(exit_status))
     }
-}
 
-pub(super) fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
-    let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
-    Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
-}
-
-impl Child {
     /// Kills it, and reaps it if it ends in time. The second call does nothing.
-    pub(super) fn end(&mut self) {
+    pub(super) fn kill(&mut self) {
         if std::mem::replace(&mut self.end, AtDrop::LivesOn) == AtDrop::LivesOn {
             return;
         }
+        // It may have ended already.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
         // Version 1: a container can freeze a process that joins it. That process dies only when it is thawed. We do not wait
         // for this.
         if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended) {
-            let _ = ending(self.pidfd.as_fd());
+            // If a tracer keeps its end, it stays a zombie until the tracer has read it.
+            let _ = reap(self.pidfd.as_fd());
         }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
+}
+
+/// The exit status of a process that has ended.
+pub(super) fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
+    let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
+    Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
 }
 
 /// Reaps a child of ours that has ended or ends now. If a process of the container traces it, we can reap it only after the tracer
 /// (ptrace(2)), which may never happen. So we wait for a short time only. KERNEL(5.4): waitid by pidfd.
-pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
-    ending_within(pidfd, limits::KEPT_END)
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
+    reap_within(pidfd, limits::KEPT_END)
 }
 
 /// The same. `kept` is the time that we wait for a tracer.
-pub(super) fn ending_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<WaitIdStatus> {
+pub(super) fn reap_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<WaitIdStatus> {
     let mut deadline = Instant::now() + limits::KILLED_CHILD;
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {

@@ -10,10 +10,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 
 use super::child::Child;
-use super::descriptors;
 use super::launched::{Launched, ToEnter};
+use super::nofile;
 use super::open::Opened;
-use super::seal::{By, Protected};
+use super::protection::{Protected, ProtectedBy};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
 use crate::error::{Context, Result, bail, error};
@@ -47,23 +47,26 @@ impl Opened {
         let (ours, mut theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| error!("socketpair: {}", words(errno)))?;
-        self.make_way(&mut theirs)?;
-        // ORDER: the mount is closed before the container can see the child (`seal::protect`). If no container can see
+        self.raise_descriptors(&mut theirs)?;
+        // ORDER: the mount is closed before the container can see the child (`protection::protect`). If no container can see
         // it, the mount is closed later, while init works.
         let (mount, mut by) = protected.into_parts();
         let mut mount = mount.filter(|_| !can_be_seen(plan));
         // One clone at a time: the process changes for a moment, so that the child inherits the change, and other
         // threads make children, too.
-        let lent = descriptors::lent();
-        let nofile = lent.limit_of(plan);
-        let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
+        let raised = nofile::lock();
+        let nofile = raised.limit_of_program(plan);
+        let score = plan
+            .oom_score_adj
+            .map(|wanted| Score::set_for_child(&self.proc, wanted, &mut self.warnings))
+            .transpose()?;
         let (mut tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
         let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
         let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
-        let left = init::Left::by(steps);
-        let ours_alone = matches!(by, By::Us);
+        let results = init::StepResults::with_room(steps);
+        let ours_alone = matches!(by, ProtectedBy::Us);
         let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
-        if ours_alone && let Err(errno) = close_to_others(plan.clone_args.dumpable) {
+        if ours_alone && let Err(errno) = make_undumpable(plan.clone_args.dumpable) {
             signals::restore_mask(blocked);
             bail!("prctl PR_SET_DUMPABLE 0: {}", words(errno));
         }
@@ -73,24 +76,24 @@ impl Opened {
             strings.overwrite(alone);
             // When the runtime ends, init must see the end of the stream.
             drop((ours.take(), mount.take()));
-            enter(&mut tasks_files, &self.first_child);
+            enter_cgroups(&mut tasks_files, &self.first_child);
             self.take_streams(alone, &theirs);
-            let prepared = self.prepared(plan, alone, theirs.as_fd(), steps, &left);
+            let prepared = self.prepared(plan, alone, theirs.as_fd(), steps, &results);
             init::run(&Prepared { nofile, ..prepared })
         });
         signals::restore_mask(blocked);
         if ours_alone {
-            open_again();
+            make_dumpable_again();
         }
         // This restores our own score. The child keeps its score.
-        drop((score, lent, affinity));
-        let (pid, pidfd, cloned) =
+        drop((score, raised, affinity));
+        let (pid, pidfd, place) =
             cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
         let child = Child::new(pid, pidfd);
         drop(theirs);
-        to_enter.by_us.retain(|key| !key.is_empty() || cloned == Cloned::OutsideCgroup);
-        let talk = ours.ok_or_else(|| error!("the socket to init is closed"))?;
-        Ok(Launched { plan, opened: self, talk, child, to_enter, mount })
+        to_enter.by_us.retain(|key| !key.is_empty() || place == Cloned::OutsideCgroup);
+        let socket = ours.ok_or_else(|| error!("the socket to init is closed"))?;
+        Ok(Launched { plan, opened: self, socket, child, to_enter, mount })
     }
 
     /// What init gets.
@@ -98,24 +101,24 @@ impl Opened {
         &'a self,
         plan: &'a Plan,
         alone: &'a Alone,
-        talk: BorrowedFd<'a>,
+        socket: BorrowedFd<'a>,
         steps: [&'a [Step]; 2],
-        left: &'a init::Left,
+        results: &'a init::StepResults,
     ) -> Prepared<'a> {
         Prepared {
             fds: &self.fds,
             root: plan.root,
             late: &self.late,
-            program: self.program.as_ref(),
+            filter: self.filter.as_ref(),
             limits: &plan.limits,
             nofile: None,
             proc: &self.proc,
             mounted: self.mounted.as_ref().map(AsFd::as_fd),
-            talk,
+            socket,
             page: &self.page,
             first_child: &self.first_child,
             steps,
-            left,
+            results,
             alone,
         }
     }
@@ -123,29 +126,31 @@ impl Opened {
     /// The child's first act if the caller is not our own program. The parent must not change, so the child makes
     /// itself undumpable, and makes sure that no process can write its program. No container can see the child before
     /// this (`can_be_seen`: the bridge).
-    fn protect(&self, plan: &Plan, alone: &Alone, by: &mut By, talk: &OwnedFd) {
+    fn protect(&self, plan: &Plan, alone: &Alone, by: &mut ProtectedBy, socket: &OwnedFd) {
         let done = match by {
-            By::Us => return,
-            By::Caller => close_to_others(plan.clone_args.dumpable),
-            By::Child(image, file) => close_to_others(plan.clone_args.dumpable)
+            ProtectedBy::Us => return,
+            ProtectedBy::Caller => make_undumpable(plan.clone_args.dumpable),
+            ProtectedBy::Child(image, file) => make_undumpable(plan.clone_args.dumpable)
                 .and_then(|()| image.map_again_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
         };
         if let Err(errno) = done {
-            self.give_up(NOT_PROTECTED, errno, talk)
+            self.fail(NOT_PROTECTED, errno, socket)
         }
     }
 
     /// In the child, after it has closed all that init does not use: moves its streams to descriptors 0 to 2.
-    fn take_streams(&self, alone: &Alone, talk: &OwnedFd) {
+    fn take_streams(&self, alone: &Alone, socket: &OwnedFd) {
         if let Err(errno) = self.streams.take_their_places(alone) {
-            self.give_up(NO_STREAMS, errno, talk)
+            self.fail(NO_STREAMS, errno, socket)
         }
     }
 
-    fn give_up(&self, step: u32, errno: Errno, talk: &OwnedFd) -> ! {
+    /// In the child: reports that this step has failed, and ends.
+    fn fail(&self, step: u32, errno: Errno, socket: &OwnedFd) -> ! {
         let packet = Up::Failed(Failure { step, errno, said: Words::NONE }).encode();
         self.page.has_failed(&packet);
-        let _ = rustix::io::write(talk, &packet);
+        // If this fails, the runtime has ended, or reads the failure in the page.
+        let _ = rustix::io::write(socket, &packet);
         exit(1)
     }
 }
@@ -173,8 +178,10 @@ fn can_be_seen(plan: &Plan) -> bool {
     steps.any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)))
 }
 
+/// Makes this process undumpable, unless it must stay dumpable until its ids are mapped.
+///
 /// ORDER: before the clone, so that the child is undumpable from its beginning (CVE-2016-9962).
-fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
+fn make_undumpable(dumpable: Dumpable) -> Result<(), Errno> {
     match dumpable {
         Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
         Dumpable::UntilMapped => Ok(()),
@@ -183,7 +190,7 @@ fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
 
 /// Makes the process of an ordinary user dumpable again. The files in /proc of an undumpable process belong to root.
 /// Root's process stays undumpable.
-fn open_again() {
+fn make_dumpable_again() {
     if rustix::process::geteuid().as_raw() != 0 {
         // This cannot fail (PR_SET_DUMPABLE(2const)).
         let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
@@ -239,7 +246,7 @@ fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<Option<OwnedFd>>, ToEnter) 
 
 /// The child enters its cgroups, closes the files, and notes how many it has entered. The runtime tries the others
 /// again, and reports the error. The list is not freed: a child does not use the heap.
-fn enter(tasks_files: &mut [Option<OwnedFd>], first_child: &FirstChildPage) {
+fn enter_cgroups(tasks_files: &mut [Option<OwnedFd>], first_child: &FirstChildPage) {
     let entered = tasks_files.iter().flatten().take_while(|file| rustix::io::write(file, b"0").is_ok()).count();
     tasks_files.iter_mut().for_each(|file| drop(file.take()));
     first_child.has_entered(entered);
@@ -256,7 +263,7 @@ struct Score<'a> {
 impl<'a> Score<'a> {
     const FILE: &'static CStr = c"oom_score_adj";
 
-    fn lend(proc: &'a HostProc, wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score<'a>> {
+    fn set_for_child(proc: &'a HostProc, wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score<'a>> {
         let (score, refused) = match wanted {
             // `serve` writes it.
             OomScore::OfInit(_) => return Ok(Score { proc, own: None }),

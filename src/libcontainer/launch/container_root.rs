@@ -9,13 +9,15 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::sources::components;
 use crate::error::{Context, Result, error};
 use crate::host::mountinfo::{self, Mount};
+use crate::sys::MAX_LINKS;
 use crate::sys::errno::words;
 use crate::sys::mount_id::statx;
 
@@ -24,8 +26,6 @@ const OF_THE_KERNEL: [&str; 19] = [
     "tmpfs", "ramfs", "rootfs", "devtmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "ext2", "ext3",
     "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "erofs", "squashfs",
 ];
-/// How many links the kernel follows in one path (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 
 /// The root of a container that runs, and the list of its mounts.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl ContainerRoot {
     /// Looks for `path` below the root. `..` does not leave the root.
     pub(super) fn find(&self, path: &Path, links: Symlinks) -> Result<FoundFile, Missed> {
         let mut here = vec![self.checked(rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?, None)?];
-        let mut rest = names(path);
+        let mut rest: Vec<OsString> = components(path).rev().collect();
         let mut followed = 0;
         while let Some(name) = rest.pop() {
             let Some(above) = here.last() else { return Err(Errno::NOENT.into()) };
@@ -153,7 +153,7 @@ impl ContainerRoot {
             if target.is_absolute() {
                 here.truncate(1);
             }
-            rest.extend(names(&target));
+            rest.extend(components(&target).rev());
         }
         here.pop().ok_or(Missed::Errno(Errno::NOENT))
     }
@@ -188,18 +188,6 @@ impl ContainerRoot {
 
 fn must_be_directory(found: &FoundFile) -> Result<(), Errno> {
     if found.kind.is_dir() { Ok(()) } else { Err(Errno::NOTDIR) }
-}
-
-/// The names of a path, the last one first.
-fn names(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    let mut names: Vec<OsString> = names.collect();
-    names.reverse();
-    names
 }
 
 /// The device numbers of all file systems in our mount namespace and in that of pid 1. We trust whoever has mounted them.

@@ -1,17 +1,17 @@
 //! `create` and `run`: a new container is made completely, or nothing remains of it.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::child::Child;
-use super::console;
-use super::delete::{Leftovers, after_stop, destroy};
+use super::delete::{Leftovers, destroy, run_poststop};
 use super::failure::must_not_have_starved;
 use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::open::{Times, open_all};
+use super::protection::Protected;
 use super::resources::KernelGroups;
-use super::seal::Protected;
+use super::scm_rights;
 use super::serve::SetUpProcess;
 use super::streams::Streams;
 use super::{host_mounts, notify, pidfile, record, undo};
@@ -24,8 +24,8 @@ use crate::plan::resctrl::ResctrlGroup;
 use crate::plan::{Flags, Plan};
 use crate::wait;
 
-/// The parameters of a new container.
-#[derive(Debug)]
+/// The parameters of a container that does not exist yet, for `create` and for `restore`.
+#[derive(Clone, Copy, Debug)]
 pub struct NewContainer<'a> {
     /// The root directory of the containers.
     pub root: &'a Root,
@@ -35,20 +35,27 @@ pub struct NewContainer<'a> {
     pub config: &'a Config,
     /// The flags of the caller.
     pub flags: &'a Flags,
-    /// The plan.
+    /// The plan of `create`.
     pub plan: &'a Plan,
+    /// `--pid-file`, absolute.
+    pub pid_file: Option<&'a Path>,
+    /// What a `delete --force` by another process does to the caller.
+    pub creator: Creator,
+}
+
+/// The parameters of `create`.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    /// The container.
+    pub new: NewContainer<'a>,
     /// The socket that receives the master of the terminal.
     pub terminal: Option<OwnedFd>,
     /// The first descriptors of its process.
     pub streams: Streams,
     /// Whether the time of each step is measured.
     pub times: Times,
-    /// `--pid-file`.
-    pub pid_file: Option<PathBuf>,
     /// Proof that no process in the container can write our own program.
     pub protected: Protected,
-    /// What a `delete --force` by another process does to the caller.
-    pub creator: Creator,
 }
 
 /// What happens to the calling process if another process deletes the container by force while the caller makes it.
@@ -71,7 +78,7 @@ pub struct MadeContainer<'a> {
     /// The lock of the container: no other process changes it before its process has got the last message.
     lock: Lock,
     /// The pid file that was written.
-    pid_file: Option<PathBuf>,
+    pid_file: Option<&'a Path>,
 }
 
 /// How much of the container was made.
@@ -82,33 +89,89 @@ pub(super) enum Reached {
     Process,
 }
 
-impl<'a> NewContainer<'a> {
-    /// Makes the container. After a failure nothing remains: no cgroup, mount, process, directory or pid file. If
-    /// something cannot be removed, the error says so, and the container's directory remains with its note.
+impl NewContainer<'_> {
+    /// Reserves the id, and calls `fill`, which makes everything and says how far it has come. After a failure nothing remains: no
+    /// cgroup, mount, process, directory or pid file. If something cannot be removed, the error says so, and the container's
+    /// directory remains with its note.
     ///
     /// # Errors
-    /// The failed step, by its place in config.json.
-    pub fn make(self) -> Result<MadeContainer<'a>> {
-        let (config, flags) = (self.config, self.flags);
-        let mut reserved = self.root.reserve(&flags.id)?;
+    /// The id cannot be reserved, or the failure of `fill`.
+    pub(super) fn make<T>(
+        &self,
+        fill: impl FnOnce(&mut Reserved, &Identity<'_>, &mut Reached) -> Result<T>,
+    ) -> Result<(T, Lock)> {
+        let mut reserved = self.root.reserve(&self.flags.id)?;
         if self.creator == Creator::Spared {
             reserved.spare_creator();
         }
-        let annotations = config.spec.annotations().clone().unwrap_or_default();
+        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
         let identity = Identity {
-            id: &flags.id,
-            bundle: &flags.bundle,
-            version: config.spec.version(),
+            id: &self.flags.id,
+            bundle: &self.flags.bundle,
+            version: self.config.spec.version(),
             annotations: &annotations,
             init: None,
             environment: self.root.environment(),
         };
-        let pid_file = self.pid_file.clone();
         let mut reached = Reached::Nothing;
-        match self.fill(&mut reserved, &identity, &mut reached) {
-            Ok((container, ready)) => Ok(MadeContainer { container, ready, lock: reserved.complete()?, pid_file }),
-            Err(error) => Err(undone_with_hooks(reserved, error, reached, config, &identity)),
+        let filled = reserved
+            .take_note(|note| note_planned(self.plan, note, identity.environment))
+            .and_then(|()| fill(&mut reserved, &identity, &mut reached));
+        match filled {
+            Ok(made) => Ok((made, reserved.complete()?)),
+            Err(error) => Err(undone_with_hooks(reserved, error, reached, self.config, &identity)),
         }
+    }
+
+    /// Makes its cgroup and its group in resctrl, and notes them.
+    ///
+    /// # Errors
+    /// Those of `KernelGroups::make`, or the note cannot be written.
+    pub(super) fn make_groups(&self, reserved: &mut Reserved) -> Result<KernelGroups> {
+        let groups = KernelGroups::make(self.plan, self.root.environment())?;
+        reserved.take_note(|note| note_made(self.plan, groups.cgroup(), note))?;
+        Ok(groups)
+    }
+
+    /// Writes the pid file and the record. The record comes last: from then on the container exists.
+    ///
+    /// # Errors
+    /// One of them cannot be written. Then neither remains.
+    pub(super) fn save(&self, reserved: &Reserved, record: Record) -> Result<Container> {
+        let pid = record.init_process_pid;
+        if let Some(path) = self.pid_file {
+            pidfile::write(path, pid)?;
+        }
+        reserved.record(record).inspect_err(|_| {
+            if let Some(path) = self.pid_file {
+                pidfile::remove_own(path, pid);
+            }
+        })
+    }
+}
+
+/// Notes init, if it is in no cgroup in which it would be found.
+///
+/// # Errors
+/// Its start time cannot be read, or the note cannot be written.
+pub(super) fn note_init(reserved: &mut Reserved, cgroup: Option<&Cgroup>, pid: i32) -> Result<()> {
+    if cgroup.is_some_and(|cgroup| !cgroup.paths().is_empty()) {
+        return Ok(());
+    }
+    let start = start_time(pid)?;
+    reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))
+}
+
+impl<'a> Creation<'a> {
+    /// Makes the container.
+    ///
+    /// # Errors
+    /// The failed step, by its place in config.json. Then nothing remains, as `NewContainer::make` says.
+    pub fn make(self) -> Result<MadeContainer<'a>> {
+        let new = self.new;
+        let ((container, ready), lock) =
+            new.make(|reserved, identity, reached| self.fill(reserved, identity, reached))?;
+        Ok(MadeContainer { container, ready, lock, pid_file: new.pid_file })
     }
 
     fn fill(
@@ -117,54 +180,49 @@ impl<'a> NewContainer<'a> {
         identity: &Identity<'_>,
         reached: &mut Reached,
     ) -> Result<(Container, SetUpProcess<'a>)> {
-        reserved.take_note(|note| will_make(self.plan, note, identity.environment))?;
-        if let Some(directory) = &self.flags.notify {
+        let NewContainer { root, config, flags, plan, .. } = self.new;
+        if let Some(directory) = &flags.notify {
             notify::prepare(directory)?;
         }
-        HookFiles::check(self.plan, identity.annotations)?;
-        let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal, identity.environment)?;
+        HookFiles::check(plan, identity.annotations)?;
+        let mut opened = open_all(plan, root.path(), reserved.path(), self.terminal, identity.environment)?;
         opened.set_streams(self.streams);
         opened.keep_times(self.times);
-        let resources = KernelGroups::make(self.plan, identity.environment)?;
-        reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
-        opened.warnings.extend(resources.limit(self.plan)?);
-        opened.open_cgroups(self.plan)?;
+        let resources = self.new.make_groups(reserved)?;
+        opened.warnings.extend(resources.limit(plan)?);
+        opened.open_cgroups(plan)?;
         let cgroup = resources.cgroup();
-        let launched = opened.launch(self.plan, cgroup, self.protected)?;
+        let launched = opened.launch(plan, cgroup, self.protected)?;
         *reached = Reached::Process;
         // ORDER: after the clone. Init works during this time.
-        reserved.keep_config(self.text)?;
-        if cgroup.is_none_or(|cgroup| cgroup.paths().is_empty()) {
-            let pid = launched.child.pid;
-            let start = start_time(pid)?;
-            reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
-        }
+        reserved.keep_config(self.new.text)?;
+        note_init(reserved, cgroup, launched.child.pid)?;
         let ready = launched.serve(cgroup, identity, Some(reserved.lock()?))?;
-        if let Some((at, path)) = &self.plan.pidfd_receiver {
+        if let Some((at, path)) = &plan.pidfd_receiver {
             // crun's message: a space
-            console::connect(path)
-                .and_then(|socket| console::send(socket.as_fd(), b" ", ready.pidfd()))
+            scm_rights::connect(path)
+                .and_then(|socket| scm_rights::send(socket.as_fd(), b" ", ready.pidfd()))
                 .with_context(|| at.to_string())?;
         }
-        let mut record = record::assemble(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
+        let mut record = record::assemble(config, flags, plan, ready.pid(), cgroup)?;
         // ORDER: now, because the program may move them. A later restore replaces them.
         record.external_descriptors = record::descriptors(ready.pid());
-        if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
+        if let (Some(_), Some(own)) = (&plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::of_container(reserved.lock()?)?;
         }
         if let Some(own) = &mut record.coracle {
             own.landlock = ready.files_of_ruleset()?;
         }
         // The last moment for a failure without a container.
-        wait::check()?;
-        let container = save(reserved, record, self.pid_file.as_deref(), ready.pid())?;
+        wait::must_not_be_interrupted()?;
+        let container = self.new.save(reserved, record)?;
         resources.keep();
         Ok((container, ready))
     }
 }
 
 /// Undoes a container that could not be made, and runs its poststop hooks if its process existed.
-pub(super) fn undone_with_hooks(
+fn undone_with_hooks(
     reserved: Reserved,
     error: Error,
     reached: Reached,
@@ -175,13 +233,13 @@ pub(super) fn undone_with_hooks(
     if reached == Reached::Process {
         let poststop = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
         // The log gets one record: the failure of `create`.
-        after_stop(poststop.unwrap_or_default(), identity);
+        run_poststop(poststop.unwrap_or_default(), identity);
     }
     error
 }
 
-/// The directories that will be made.
-pub(super) fn will_make(plan: &Plan, note: &mut Note, environment: &Environment) {
+/// Writes to the note which directories will be made.
+fn note_planned(plan: &Plan, note: &mut Note, environment: &Environment) {
     if let Some(cgroup) = &plan.cgroup {
         note.coming = Cgroup::placed(&cgroup.placement, environment).outermost_paths();
         note.coming.retain(|_, directory| !directory.exists());
@@ -191,7 +249,7 @@ pub(super) fn will_make(plan: &Plan, note: &mut Note, environment: &Environment)
 }
 
 /// Writes to the note what exists now.
-pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
+fn note_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.coming.clear();
     note.cgroup = cgroup.map(Cgroup::outermost_paths).unwrap_or_default();
     note.unit = cgroup.and_then(|cgroup| cgroup.unit().cloned());
@@ -214,24 +272,12 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
     }
 }
 
-/// Writes the pid file and the record. The record comes last: from then on the container exists.
-pub(super) fn save(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
-    if let Some(path) = pid_file {
-        pidfile::write(path, pid)?;
-    }
-    reserved.record(record).inspect_err(|_| {
-        if let Some(path) = pid_file {
-            pidfile::forget(path, pid);
-        }
-    })
-}
-
 impl MadeContainer<'_> {
     /// Returns `done`. If it is an error, undoes the whole container first.
     ///
     /// # Errors
     /// Those of `done`.
-    pub fn unless_failed<T>(self, done: Result<T>) -> Result<(Self, T)> {
+    pub fn or_undo<T>(self, done: Result<T>) -> Result<(Self, T)> {
         match done {
             Ok(value) => Ok((self, value)),
             Err(error) => {
@@ -255,9 +301,9 @@ impl MadeContainer<'_> {
 }
 
 /// Removes a container with a program that did not begin.
-fn unwind(container: Container, lock: &Lock, pid_file: Option<PathBuf>, error: Error) -> Error {
+fn unwind(container: Container, lock: &Lock, pid_file: Option<&Path>, error: Error) -> Error {
     if let Some(path) = pid_file {
-        pidfile::forget(&path, container.record().init_process_pid);
+        pidfile::remove_own(path, container.record().init_process_pid);
     }
-    cgroup::undone(error, destroy(container, lock, Leftovers::Killed).map(drop))
+    cgroup::undone(error, destroy(container, lock, Leftovers::All).map(drop))
 }

@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::Hook;
 
-use super::frozen::has_ended;
-use super::host_mounts::take_away;
+use super::frozen::wait_for_end;
+use super::host_mounts::unmount_all;
 use super::identity::Identity;
 use super::{hooks, undo};
 use crate::cgroup::{Cgroup, with_names};
@@ -16,14 +16,14 @@ use crate::resctrl::{self, Kernel};
 use crate::status::Status;
 use crate::wait;
 
-/// The processes of a container that is to be removed.
+/// The processes in a container's cgroup that are killed when it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// Only processes that remain from a container without a pid namespace. They are killed. On version 1, processes of others
+    /// Those that the container has made. Without a pid namespace, they can outlive its init. On version 1, processes of others
     /// are not killed.
-    None,
-    /// Any processes. All are killed.
-    Killed,
+    Own,
+    /// All.
+    All,
 }
 
 /// Whether a running container is deleted.
@@ -46,14 +46,14 @@ pub enum Force {
 }
 
 impl Leftovers {
-    /// The processes that the container may have in its present status.
+    /// The processes to kill, for the container's present status.
     ///
     /// # Errors
     /// It runs, and `force` is `None`.
     pub fn of(container: &Container, force: Force) -> Result<Leftovers> {
         match (container.status()?, force) {
-            (Status::Stopped, Force::None) => Ok(Leftovers::None),
-            (Status::Created, _) | (_, Force::Kill) => Ok(Leftovers::Killed),
+            (Status::Stopped, Force::None) => Ok(Leftovers::Own),
+            (Status::Created, _) | (_, Force::Kill) => Ok(Leftovers::All),
             (status @ (Status::Running | Status::Paused), Force::None) => {
                 bail!(Kind::State(status) => "cannot delete container {} that is not stopped: {status}", container.record().id)
             }
@@ -82,17 +82,18 @@ pub fn remove_own(mut container: Container, leftovers: Leftovers) -> Result<Vec<
 /// Something could not be removed. The container then still exists.
 pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<Error>> {
     let init = match leftovers {
-        Leftovers::Killed => Some(container.process()),
-        Leftovers::None => None,
+        Leftovers::All => Some(container.process()),
+        Leftovers::Own => None,
     };
     if let Some(Ok(process)) = &init {
+        // It may have ended already. What does not end is reported below.
         let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
     }
     container.check_cgroups()?;
     let mut cgroup = container.cgroup();
     let pid = container.record().init_process_pid;
     let ended = |init: Result<OwnedFd>| match init {
-        Ok(init) => has_ended(&init, pid, || container.without_nested(container.cgroup())),
+        Ok(init) => wait_for_end(&init, pid, || container.without_nested(container.cgroup())),
         Err(error) => *error.kind() == Kind::State(Status::Stopped),
     };
     // With init of a pid namespace all its processes end.
@@ -106,7 +107,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
         Err(error) => (None, Some(error.context("hooks.poststop: not run"))),
     };
     let (record, environment) = (container.record().clone(), container.environment().clone());
-    let left = record.coracle.as_ref().map(|own| take_away(&own.host_mounts)).transpose()?.unwrap_or_default();
+    let left = record.coracle.as_ref().map(|own| unmount_all(&own.host_mounts)).transpose()?.unwrap_or_default();
     // runc has written state.json again, without our own members.
     if record.coracle.is_none()
         && let Some(note) = lock.note()?
@@ -117,7 +118,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();
     let warnings = others.into_iter().chain(left).chain(unread);
-    Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations, &environment))).collect())
+    Ok(warnings.chain(run_poststop(list, &Identity::of_record(&record, &annotations, &environment))).collect())
 }
 
 /// The processes that the container itself has made.
@@ -150,7 +151,7 @@ fn empty_cgroup(
     leftovers: Leftovers,
     own: OwnProcesses,
 ) -> Result<Option<Error>> {
-    let may_be_empty = own == OwnProcesses::Ended || leftovers == Leftovers::None;
+    let may_be_empty = own == OwnProcesses::Ended || leftovers == Leftovers::Own;
     // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
     if may_be_empty && cgroup.remove_own_directories() {
         return Ok(None);
@@ -162,7 +163,7 @@ fn empty_cgroup(
         return Ok(None);
     }
     let mut warning = None;
-    if leftovers == Leftovers::Killed {
+    if leftovers == Leftovers::All {
         // ORDER: before we look for others.
         cgroup.leave()?;
         let others = match own {
@@ -190,7 +191,7 @@ fn empty_cgroup(
 }
 
 /// Runs poststop hooks. Their failures are returned as warnings (runtime.md#lifecycle).
-pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Error> {
+pub(super) fn run_poststop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Error> {
     if poststop.is_empty() {
         return Vec::new();
     }

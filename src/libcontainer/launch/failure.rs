@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::WaitIdStatus;
 
 use super::cause::Waiting;
-use super::child::ending;
+use super::child::reap;
 use super::clone::{NO_STREAMS, NOT_PROTECTED};
 use super::launched::Launched;
 use crate::cgroup::{Cgroup, frozen_by};
@@ -145,7 +146,7 @@ pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error)
     if !wait::readable(process, Some(deadline)).unwrap_or(false) {
         return error;
     }
-    let signal = ending(process).and_then(|status| status.terminating_signal());
+    let signal = reap(process).and_then(|status| status.terminating_signal());
     let short_of_memory = cgroup.oom_kills().is_some_and(|kills| kills > 0);
     if short_of_memory || has_starved(launched, cgroup, signal) { too_little_memory(launched) } else { error }
 }
@@ -163,10 +164,10 @@ pub(super) fn of_wait(launched: &Launched<'_>, stopped: Interrupted) -> Error {
 }
 
 /// The message for an init that has ended without a report: its end, and its last step.
-pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error {
+pub(super) fn of_end(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error {
     // The count of OOM kills is the only sign of such a kill.
     let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
-    let ended = ending(launched.child.pidfd.as_fd());
+    let ended = reap(launched.child.pidfd.as_fd());
     let killed_by = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
     if short_of_memory || cgroup.is_some_and(|cgroup| has_starved(launched, cgroup, killed_by)) {
         return too_little_memory(launched);
@@ -198,7 +199,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
 /// every execve(2), and this was the last step, the program has not begun. If a rule for execve(2) has conditions, we cannot
 /// know whether it has denied the call, because the conditions compare addresses. Then this reports a denial only while init
 /// can be examined. Later, the end of init counts as the end of the program.
-pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
+pub(super) fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
     let always = |step: &AfterStart| step.denied.is_some();
     if executed == Some(true) || executed.is_none() && !after.last().is_some_and(always) {
         return None;
@@ -220,14 +221,13 @@ pub(super) fn must_not_have_starved(container: &Container) -> Result<()> {
 /// the first process of a pid namespace this moment can be long: it waits for all others, and one of them may be frozen.
 pub(super) fn lives(container: &Container) -> bool {
     let process = container.process().ok().filter(|_| !is_ending(container.record().init_process_pid));
-    process.is_some_and(|process| !ends_within(&process, 0, 100_000_000))
+    process.is_some_and(|process| !ends_within(&process, limits::CLOSED))
 }
 
-/// Waits for the end of a process.
-pub(super) fn ends_within(process: &OwnedFd, seconds: i64, nanoseconds: i64) -> bool {
-    let patience = rustix::event::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
-    rustix::event::poll(&mut poll, Some(&patience)).is_ok_and(|ready| ready > 0)
+/// Waits for the end of a process, and reads no signal. Returns false if the time is over.
+pub(super) fn ends_within(process: &OwnedFd, time: Duration) -> bool {
+    let mut end = [PollFd::new(process, PollFlags::IN)];
+    rustix::event::poll(&mut end, Some(&wait::timespec(time))).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::plan::step::{FILE_ID_SIZE, Slot};
 use crate::plan::{Opening, Plan};
 
 impl Opened {
-    fn files(&self, plan: &Plan) -> Result<Option<&OwnedFd>> {
+    /// The file in memory in which both write and read them. None without a ruleset.
+    fn ruleset_file(&self, plan: &Plan) -> Result<Option<&OwnedFd>> {
         let slot = plan.openings.iter().position(|(opening, _)| *opening == Opening::FilesOfRuleset);
         slot.map(|slot| self.fd(Slot(slot))).transpose()
     }
@@ -19,7 +20,7 @@ impl Opened {
     /// # Errors
     /// Those of pread(2).
     pub(super) fn files_of_ruleset(&self, plan: &Plan) -> Result<Vec<(u64, u64)>> {
-        let Some(file) = self.files(plan)? else { return Ok(Vec::new()) };
+        let Some(file) = self.ruleset_file(plan)? else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         loop {
             let mut one = [0u8; FILE_ID_SIZE];
@@ -36,8 +37,8 @@ impl Opened {
     ///
     /// # Errors
     /// Those of pwrite(2).
-    pub fn tell_files_of_ruleset(&self, known: &[(u64, u64)], plan: &Plan) -> Result<()> {
-        let Some(file) = self.files(plan)? else { return Ok(()) };
+    pub fn write_files_of_ruleset(&self, known: &[(u64, u64)], plan: &Plan) -> Result<()> {
+        let Some(file) = self.ruleset_file(plan)? else { return Ok(()) };
         for (nth, (device, inode)) in known.iter().enumerate() {
             let one = [device.to_ne_bytes(), inode.to_ne_bytes()].concat();
             rustix::io::pwrite(file, &one, (nth * FILE_ID_SIZE) as u64).context("write the files of the ruleset")?;

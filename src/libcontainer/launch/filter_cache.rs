@@ -40,13 +40,13 @@ const CACHE: &CStr = c".@cache";
 /// Its name in older versions, which is also a valid id.
 const OLDER_CACHE: &CStr = c".cache";
 
-/// The program of `filter`, for seccomp(2). It is read from `<root>/.@cache/seccomp/<key>` if that file belongs to us
+/// The BPF program of `filter`, for seccomp(2). It is read from `<root>/.@cache/seccomp/<key>` if that file belongs to us
 /// and is whole. Otherwise it is compiled, and stored there for the next container. A cache that cannot be written is
 /// not an error.
 ///
 /// # Errors
 /// The fault that the compiler found.
-pub fn program(filter: &Filter, root: &Path) -> Result<Vec<u8>> {
+pub fn compiled(filter: &Filter, root: &Path) -> Result<Vec<u8>> {
     let key = filter.key();
     let cache = directory(root);
     if let Some(program) = cache.as_ref().ok().and_then(|cache| load(cache, &key)) {
@@ -135,6 +135,7 @@ fn store(cache: &OwnedFd, key: &str, program: &[u8]) -> std::io::Result<()> {
         .and_then(|()| file.write_all(&sum(key, program)))
         .and_then(|()| Ok(renameat(cache, &temporary, cache, key)?));
     if stored.is_err() {
+        // `make_room` removes it later.
         let _ = unlinkat(cache, &temporary, AtFlags::empty());
     }
     stored
@@ -157,12 +158,14 @@ fn make_room(cache: &OwnedFd) -> std::io::Result<()> {
         if !name.to_bytes().starts_with(b".") {
             programs.push((stat.st_mtime, stat.st_mtime_nsec, name.to_owned()));
         } else if stat.st_mtime < stale {
+            // Another process may have removed it. A file that stays is removed by the next writer.
             let _ = unlinkat(cache, name, AtFlags::empty());
         }
     }
     programs.sort();
     let surplus = (programs.len() + 1).saturating_sub(MOST_FILES);
     for (_, _, name) in &programs[..surplus] {
+        // As above.
         let _ = unlinkat(cache, name, AtFlags::empty());
     }
     Ok(())
@@ -178,7 +181,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::path::PathBuf;
-    use std::time::Instant;
     use tempfile::TempDir;
 
     fn filter(errno: u32) -> Filter {
@@ -190,7 +192,7 @@ mod tests {
     /// A root with one program in its cache.
     fn cached() -> (TempDir, Filter, PathBuf) {
         let (root, filter) = (tempfile::tempdir().unwrap(), filter(1));
-        program(&filter, root.path()).unwrap();
+        compiled(&filter, root.path()).unwrap();
         let file = root.path().join(".@cache/seccomp").join(filter.key());
         (root, filter, file)
     }
@@ -215,10 +217,10 @@ mod tests {
         }
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(names(root.path()), [filter.key()]);
-        assert_eq!(program(&filter, root.path()).unwrap(), filter.compile().unwrap());
+        assert_eq!(compiled(&filter, root.path()).unwrap(), filter.compile().unwrap());
         // If the program is read and not compiled, it is the one in the file.
         let other = mark(&file, &filter.key());
-        assert_eq!(program(&filter, root.path()).unwrap(), other);
+        assert_eq!(compiled(&filter, root.path()).unwrap(), other);
     }
 
     #[test]
@@ -251,7 +253,7 @@ mod tests {
         for (n, spoil) in spoilers.iter().enumerate() {
             let (root, filter, file) = cached();
             spoil(&file, &filter.key());
-            assert_eq!(program(&filter, root.path()).unwrap(), filter.compile().unwrap(), "{n}");
+            assert_eq!(compiled(&filter, root.path()).unwrap(), filter.compile().unwrap(), "{n}");
             // The bad file was replaced by a regular one.
             assert!(fs::symlink_metadata(&file).unwrap().is_file(), "{n}");
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600, "{n}");
@@ -261,18 +263,18 @@ mod tests {
     #[test]
     fn without_a_cache_it_is_compiled() {
         let filter = filter(1);
-        let compiled = filter.compile().unwrap();
-        assert_eq!(program(&filter, Path::new("/proc/self/no such root")).unwrap(), compiled);
+        let expected = filter.compile().unwrap();
+        assert_eq!(compiled(&filter, Path::new("/proc/self/no such root")).unwrap(), expected);
         let root = tempfile::tempdir().unwrap();
         // A cache that others can write, or that is a link, is not used.
         let elsewhere = tempfile::tempdir().unwrap();
         symlink(elsewhere.path(), root.path().join(".@cache")).unwrap();
-        assert_eq!(program(&filter, root.path()).unwrap(), compiled);
+        assert_eq!(compiled(&filter, root.path()).unwrap(), expected);
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
         fs::remove_file(root.path().join(".@cache")).unwrap();
         fs::create_dir(root.path().join(".@cache")).unwrap();
         fs::set_permissions(root.path().join(".@cache"), fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(program(&filter, root.path()).unwrap(), compiled);
+        assert_eq!(compiled(&filter, root.path()).unwrap(), expected);
         assert_eq!(fs::read_dir(root.path().join(".@cache")).unwrap().count(), 0);
     }
 
@@ -282,12 +284,12 @@ mod tests {
         let other = mark(&file, &filter.key());
         let older = root.path().join(".cache");
         fs::rename(root.path().join(".@cache"), &older).unwrap();
-        assert_eq!(program(&filter, root.path()).unwrap(), other);
+        assert_eq!(compiled(&filter, root.path()).unwrap(), other);
         assert!(!older.exists() && file.exists());
         // A container can have that name.
         fs::create_dir(&older).unwrap();
         fs::remove_dir_all(root.path().join(".@cache")).unwrap();
-        program(&filter, root.path()).unwrap();
+        compiled(&filter, root.path()).unwrap();
         assert!(older.exists() && file.exists());
     }
 
@@ -301,7 +303,7 @@ mod tests {
         File::open(&left_over).unwrap().set_modified(long_ago).unwrap();
         fs::write(root.path().join(".@cache/seccomp/.fresh.2"), "being written").unwrap();
         for errno in 2..=70 {
-            program(&filter(errno), root.path()).unwrap();
+            compiled(&filter(errno), root.path()).unwrap();
         }
         let names = names(root.path());
         assert_eq!(names.len(), MOST_FILES + 1);
@@ -329,16 +331,5 @@ mod tests {
         });
         // Without the filter it returns EINVAL.
         assert_eq!(said.join().unwrap(), (42, Err(nix::errno::Errno::EPERM)));
-    }
-
-    #[test]
-    fn speed_of_the_cache() {
-        let filter = stock_filter();
-        let root = tempfile::tempdir().unwrap();
-        for what in ["miss", "hit", "hit"] {
-            let begun = Instant::now();
-            let program = program(&filter, root.path()).unwrap();
-            println!("{what}: {} instructions in {:?}", program.len() / INSTRUCTION, begun.elapsed());
-        }
     }
 }

@@ -28,29 +28,29 @@ const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 #[serde(untagged)]
 enum HostSource {
     /// Its path, and which file was there at the checkpoint.
-    Known { path: String, file: File },
+    Known { path: String, file: FileId },
     /// Its path. An older version has stored only this.
     Path(String),
 }
 
-/// Which file it is (statx(2)).
+/// The identity of a file (statx(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct File {
+struct FileId {
     /// Major and minor number.
     device: (u32, u32),
     inode: u64,
 }
 
-impl File {
-    fn of(file: impl AsFd) -> Result<File, Errno> {
+impl FileId {
+    fn of(file: impl AsFd) -> Result<FileId, Errno> {
         let stat = statx(file.as_fd(), c"")?;
-        Ok(File { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
+        Ok(FileId { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
     }
 
     /// The file at `path` on the host. Symlinks are not followed: the author of a link decides where it leads.
-    fn on_host(path: &Path) -> Result<File, Errno> {
+    fn on_host(path: &Path) -> Result<FileId, Errno> {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        File::of(rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+        FileId::of(rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
 }
 
@@ -66,8 +66,8 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
     let named: Vec<&Path> = named.iter().map(|mount| Path::new(&mount.key)).collect();
     let root = ContainerRoot::of(pid)?;
     let same = |place: &Path, source: &Path| {
-        let inside = File::of(root.find(place, Symlinks::Refused).ok()?.file).ok()?;
-        File::on_host(source).ok().filter(|file| *file == inside)
+        let inside = FileId::of(root.find(place, Symlinks::Refused).ok()?.file).ok()?;
+        FileId::on_host(source).ok().filter(|file| *file == inside)
     };
     let found = of_the_host(&theirs, &ours, &named, same);
     let path = directory.join(MOUNTS);
@@ -80,7 +80,7 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
     Ok(found.into_keys().map(|place| ExternalMount { val: place.clone(), key: place }).collect())
 }
 
-/// The mounts that `keep` has written into `directory`: the name and the path on this host of each. The path may lead through a
+/// The mounts that `record` has written into `directory`: the name and the path on this host of each. The path may lead through a
 /// directory that a container can write. So it must not have a link, and the file must be that of the checkpoint.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ impl HostSource {
             HostSource::Known { path, file } => (path, Some(file)),
             HostSource::Path(path) => (path, None),
         };
-        let found = File::on_host(Path::new(&val)).map_err(|errno| {
+        let found = FileId::on_host(Path::new(&val)).map_err(|errno| {
             let why = if errno == Errno::LOOP { ": a link in it is not followed" } else { "" };
             error!("Images::new: {MOUNTS}: {val}: {}{why}", words(errno))
         })?;
@@ -120,7 +120,7 @@ fn of_the_host(
     theirs: &[Mount],
     ours: &[Mount],
     named: &[&Path],
-    same: impl Fn(&Path, &Path) -> Option<File>,
+    same: impl Fn(&Path, &Path) -> Option<FileId>,
 ) -> BTreeMap<String, HostSource> {
     let root = theirs.iter().rfind(|mount| mount.path == Path::new("/"));
     let own = |mount: &Mount| {
@@ -150,7 +150,7 @@ fn joined(path: &Path, rest: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const FILE: File = File { device: (8, 1), inode: 5 };
+    const FILE: FileId = FileId { device: (8, 1), inode: 5 };
 
     #[test]
     fn a_link_and_another_file_are_refused_at_the_restore() {
@@ -159,7 +159,7 @@ mod tests {
         let (place, link) = (path.join("place"), path.join("link"));
         fs::create_dir(&place).unwrap();
         std::os::unix::fs::symlink(&place, &link).unwrap();
-        let file = File::on_host(&place).unwrap();
+        let file = FileId::on_host(&place).unwrap();
         let with = |all: serde_json::Value| {
             fs::write(path.join(MOUNTS), all.to_string()).unwrap();
             kept(&path)

@@ -7,9 +7,9 @@ use crate::cgroup::{Cgroup, frozen_on_version_1};
 use crate::error::Result;
 use crate::wait::{self, limits};
 
-/// Waits for the end of a process that was killed. `own` is its cgroup, without those of other containers: it is needed only if the
-/// process does not end by itself.
-pub(super) fn has_ended(process: &OwnedFd, pid: i32, own: impl FnOnce() -> Result<Cgroup>) -> bool {
+/// Waits for the end of a process that was killed, and returns whether it has ended. If a freezer prevents its end, thaws `own`, and
+/// kills all processes in it. `own` is the process's cgroup, without those of other containers.
+pub(super) fn wait_for_end(process: &OwnedFd, pid: i32, own: impl FnOnce() -> Result<Cgroup>) -> bool {
     let within = |time| wait::readable(process.as_fd(), Some(Instant::now() + time)).unwrap_or(false);
     if within(limits::CLOSED) {
         return true;

@@ -51,7 +51,7 @@ impl HookFiles {
     ///
     /// # Errors
     /// Those of `open`.
-    pub(super) fn of(hooks: &[RuntimeHooks], identity: &Identity<'_>) -> Result<HookFiles> {
+    pub(super) fn open_for(hooks: &[RuntimeHooks], identity: &Identity<'_>) -> Result<HookFiles> {
         if hooks.is_empty() { Ok(HookFiles::default()) } else { HookFiles::open(identity.annotations) }
     }
 

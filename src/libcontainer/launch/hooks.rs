@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::child::{ending_within, exit_status};
+use super::child::{exit_status, reap_within};
 use super::hook_files::{HookFile, HookFiles};
 use super::identity::Identity;
 use crate::config::At;
@@ -27,24 +27,6 @@ use crate::wait::{self, limits};
 /// The longest quote of a hook's output.
 const QUOTED: u64 = 4096;
 
-/// Runs `hooks` in their order, each in the bundle and with `state` on its standard input. `at` is the place of
-/// the list. If `init` is set, a hook is killed when the container's init ends: `delete --force` has killed init, so the hook is
-/// not needed any more.
-///
-/// # Errors
-/// The first failure, with the output of the hook.
-pub(super) fn run(
-    hooks: &[Hook],
-    state: &[u8],
-    identity: &Identity<'_>,
-    at: &At,
-    files: &HookFiles,
-    init: Option<BorrowedFd<'_>>,
-) -> Result<()> {
-    let list = HookList { state, identity, at, files, init };
-    hooks.iter().enumerate().try_for_each(|(n, hook)| list.run_one(hook, n))
-}
-
 /// Runs all `hooks`, and returns all failures. The specification demands this for poststop. A hook also runs if the file for
 /// its output cannot be opened, because it may have something to remove.
 pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
@@ -54,7 +36,7 @@ pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at:
         HookFile::open(name, path).map_err(|error| failed.push(error)).ok()
     };
     let files = HookFiles { stdout: file(HOOKS_STDOUT), stderr: file(HOOKS_STDERR) };
-    let list = HookList { state, identity, at, files: &files, init: None };
+    let list = HookList { hooks, state, identity, at, files: &files, init: None };
     failed.extend(hooks.iter().enumerate().filter_map(|(n, hook)| list.run_one(hook, n).err()));
     failed
 }
@@ -78,27 +60,41 @@ pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     Ok(only.hooks)
 }
 
-/// What the hooks of one list have in common: the arguments of `run`.
-struct HookList<'a> {
-    state: &'a [u8],
-    identity: &'a Identity<'a>,
-    at: &'a At,
-    files: &'a HookFiles,
-    init: Option<BorrowedFd<'a>>,
+/// The hooks of one list, and what they have in common.
+pub(super) struct HookList<'a> {
+    pub(super) hooks: &'a [Hook],
+    /// The state of the container, for their standard input.
+    pub(super) state: &'a [u8],
+    /// The container. Each hook runs in its bundle.
+    pub(super) identity: &'a Identity<'a>,
+    /// The place of the list in config.json.
+    pub(super) at: &'a At,
+    /// The files for their output.
+    pub(super) files: &'a HookFiles,
+    /// If it is set, a hook is killed when this init ends: `delete --force` has killed init, so the hook is not needed any more.
+    pub(super) init: Option<BorrowedFd<'a>>,
 }
 
 impl HookList<'_> {
-    /// Runs the hook with this number.
-    fn run_one(&self, hook: &Hook, n: usize) -> Result<()> {
-        self.finish_one(hook, n).map_err(|error| error.or_kind(Kind::Hook))
+    /// Runs the hooks in their order.
+    ///
+    /// # Errors
+    /// The first failure, with the output of the hook.
+    pub(super) fn run(&self) -> Result<()> {
+        self.hooks.iter().enumerate().try_for_each(|(n, hook)| self.run_one(hook, n))
     }
 
-    fn finish_one(&self, hook: &Hook, n: usize) -> Result<()> {
+    /// Runs the hook with this number.
+    fn run_one(&self, hook: &Hook, n: usize) -> Result<()> {
+        self.run_to_end(hook, n).map_err(|error| error.or_kind(Kind::Hook))
+    }
+
+    fn run_to_end(&self, hook: &Hook, n: usize) -> Result<()> {
         let name = self.at.as_str().rsplit('.').next().unwrap_or_default();
         let failed = || format!("{}: error running {name} hook #{n}", self.at.index(n));
         let (mut out, mut err) = (Output::new(&self.files.stdout)?, Output::new(&self.files.stderr)?);
         let child = spawn(hook, self.state, self.identity, out.file(), err.file()).with_context(failed)?;
-        let status = match wait(child, hook.timeout(), self.init).with_context(failed)? {
+        let status = match wait_for(child, hook.timeout(), self.init).with_context(failed)? {
             HookEnd::Itself(status) => status,
             HookEnd::TooLate => {
                 let seconds = hook.timeout().unwrap_or(0);
@@ -118,7 +114,7 @@ impl HookList<'_> {
 }
 
 /// A file in memory. With a pipe, a process that the hook leaves behind could block us.
-fn memory() -> Result<File> {
+fn memfd() -> Result<File> {
     let fd = rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
     Ok(File::from(fd))
 }
@@ -133,7 +129,7 @@ enum Output<'f> {
 
 impl Output<'_> {
     fn new(file: &Option<HookFile>) -> Result<Output<'_>> {
-        file.as_ref().map_or_else(|| memory().map(Output::Memory), |file| Ok(Output::File(file)))
+        file.as_ref().map_or_else(|| memfd().map(Output::Memory), |file| Ok(Output::File(file)))
     }
 
     fn file(&self) -> &File {
@@ -159,7 +155,7 @@ impl Output<'_> {
 }
 
 fn spawn(hook: &Hook, state: &[u8], identity: &Identity<'_>, out: &File, err: &File) -> Result<Child> {
-    let mut input = memory()?;
+    let mut input = memfd()?;
     input.write_all(state)?;
     input.seek(SeekFrom::Start(0))?;
     let mut command = Command::new(hook.path());
@@ -193,7 +189,7 @@ enum HookEnd {
 }
 
 /// Waits for the end of the hook. After its timeout, the end of init or a signal that asks us to end, kills the hook and its group.
-fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
+fn wait_for(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
     let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
@@ -206,6 +202,7 @@ fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Res
     {
         return Ok(HookEnd::Itself(reap(pidfd.as_fd())?));
     }
+    // Both may have ended already.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     // It may have left its group.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
@@ -215,7 +212,7 @@ fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Res
 
 /// The status of a hook that has ended or was killed. If a process traces it, we may not be able to reap it.
 fn reap(hook: BorrowedFd<'_>) -> Result<ExitStatus> {
-    let status = ending_within(hook, limits::KILLED_CHILD).and_then(exit_status);
+    let status = reap_within(hook, limits::KILLED_CHILD).and_then(exit_status);
     status.ok_or_else(|| error!("it has ended, but a process that traces it has not released its exit status"))
 }
 
@@ -244,6 +241,12 @@ mod tests {
         At::new("hooks.createRuntime")
     }
 
+    /// Runs these hooks of createRuntime.
+    fn run(json: &str, state: &[u8], bundle: &Path, init: Option<BorrowedFd<'_>>) -> Result<()> {
+        let (hooks, identity, at, files) = (hook(json), identity(bundle), at(), HookFiles::default());
+        HookList { hooks: &hooks, state, identity: &identity, at: &at, files: &files, init }.run()
+    }
+
     #[test]
     fn a_hook_runs_in_the_bundle_with_the_environment_that_we_were_given_unless_it_has_one() {
         let directory = tempfile::tempdir().unwrap();
@@ -251,13 +254,12 @@ mod tests {
         for (env, seen) in [("null", "/usr/bin:/bin"), (r#"["PATH=/x"]"#, "/x")] {
             let script = "{ /bin/pwd; echo $PATH$HOME; } > seen";
             let json = format!(r#"[{{"path":"/bin/sh","args":["sh","-c","{script}"],"env":{env}}}]"#);
-            run(&hook(&json), b"", &identity(&bundle), &at(), &HookFiles::default(), None).unwrap();
+            run(&json, b"", &bundle, None).unwrap();
             let found = std::fs::read_to_string(bundle.join("seen")).unwrap();
             assert_eq!(found, format!("{}\n{seen}\n", bundle.display()));
         }
         let gone = bundle.join("gone");
-        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &identity(&gone), &at(), &HookFiles::default(), None)
-            .unwrap();
+        run(r#"[{"path":"/bin/true","env":[]}]"#, b"", &gone, None).unwrap();
     }
 
     #[test]
@@ -266,8 +268,7 @@ mod tests {
         let file = directory.path().join("seen");
         let script = format!("cat > {0}; echo \" $X $HOME\" >> {0}", file.display());
         let json = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["X=1", "PATH=/bin"]}]);
-        run(&hook(&json.to_string()), b"STATE", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None)
-            .unwrap();
+        run(&json.to_string(), b"STATE", Path::new("/tmp"), None).unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "STATE 1 \n");
     }
 
@@ -275,10 +276,7 @@ mod tests {
     fn a_failure_quotes_what_was_printed_and_stops_the_rest() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]},{"path":"/nope"}]"#;
         assert_eq!(
-            format!(
-                "{:#}",
-                run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None).unwrap_err()
-            ),
+            format!("{:#}", run(json, b"", Path::new("/tmp"), None).unwrap_err()),
             "hooks.createRuntime[0]: error running createRuntime hook #0: exit status 3, stdout: out, stderr: err"
         );
     }
@@ -286,10 +284,7 @@ mod tests {
     #[test]
     fn time_is_up_for_the_hook_and_its_children() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","sleep 77.25 & sleep 77.25"],"timeout":1}]"#;
-        let error = format!(
-            "{:#}",
-            run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None).unwrap_err()
-        );
+        let error = format!("{:#}", run(json, b"", Path::new("/tmp"), None).unwrap_err());
         assert!(error.contains("hook ran past specified timeout of 1.0s"), "{error}");
     }
 
@@ -300,33 +295,24 @@ mod tests {
         let pid = Pid::from_raw(i32::try_from(init.id()).unwrap()).unwrap();
         let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","exec sleep 1000"]}]"#;
-        let nothing = HookFiles::default();
-        let error = run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &nothing, Some(ended.as_fd()));
+        let error = run(json, b"", Path::new("/tmp"), Some(ended.as_fd()));
         assert!(error.unwrap_err().to_string().contains("the container's init was killed meanwhile"));
         init.wait().unwrap();
         let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
-        assert!(matches!(wait(child, Some(0), None), Ok(HookEnd::TooLate)));
+        assert!(matches!(wait_for(child, Some(0), None), Ok(HookEnd::TooLate)));
     }
 
     #[test]
     fn a_background_process_of_a_hook_does_not_block_us() {
         let started = std::time::Instant::now();
-        run(
-            &hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#),
-            b"",
-            &identity(Path::new("/tmp")),
-            &at(),
-            &HookFiles::default(),
-            None,
-        )
-        .unwrap();
+        run(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#, b"", Path::new("/tmp"), None).unwrap();
         assert!(started.elapsed().as_secs() < 2);
     }
 
     #[test]
     fn run_stops_at_a_missing_program_and_run_all_runs_every_hook() {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
-        assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None).is_err());
+        assert!(run(json, b"", Path::new("/tmp"), None).is_err());
         assert_eq!(run_all(&hook(json), b"", &identity(Path::new("/tmp")), &at()).len(), 2);
     }
 

@@ -28,10 +28,10 @@ pub(super) fn add_submounts(lock: &Lock) -> Result<()> {
         return Ok(());
     }
     let all = all()?;
-    let there = |own: &MountId| all.iter().any(|mount| mount.id == own.id && is_the_same(identity(mount), *own));
+    let there = |own: &MountId| all.iter().any(|mount| mount.id == own.id && is_the_same(mount_id(mount), *own));
     let own: Vec<u64> = mounted.mounts.iter().filter(|own| there(own)).map(|own| own.id).collect();
     let came = all.iter().filter(|mount| !own.contains(&mount.id) && own.iter().any(|id| is_in(mount, *id, &all)));
-    lock.end_mounted(&came.map(identity).collect::<Vec<_>>())
+    lock.end_mounted(&came.map(mount_id).collect::<Vec<_>>())
 }
 
 /// The mounts of the container, with their paths.
@@ -50,15 +50,15 @@ pub(super) fn of_container(lock: &Lock) -> Result<Vec<HostMount>> {
 ///
 /// # Errors
 /// /proc/self/mountinfo cannot be read, or a mount could not be unmounted. All others are unmounted.
-pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
+pub fn unmount_all(mounts: &[HostMount]) -> Result<Vec<Error>> {
     if mounts.is_empty() {
         return Ok(Vec::new());
     }
     let (mut failed, mut left, all) = (Ok(()), Vec::new(), all()?);
     let mut mounts: Vec<_> = mounts.iter().rev().collect();
-    let above =
+    let depth =
         |mount: &HostMount| all.iter().find(|there| there.id == mount.id).map(|there| above(there, &all).count());
-    mounts.sort_by_cached_key(|mount| std::cmp::Reverse(above(mount)));
+    mounts.sort_by_cached_key(|mount| std::cmp::Reverse(depth(mount)));
     loop {
         let before = mounts.len();
         left.clear();
@@ -80,7 +80,8 @@ pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
     }
 }
 
-/// The mount may have another path by now, if a directory above it was renamed: mountinfo has the path. A moment later
+/// Unmounts one mount. The inner error says why it stays. The mount may have another path by now, if a directory above it was
+/// renamed: mountinfo has the path. A moment later
 /// the path may lead to another mount, so the descriptor is compared, and unmounted.
 fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     let all = all()?;
@@ -167,7 +168,7 @@ fn above(mount: &Mount, all: &[Mount]) -> impl Iterator<Item = u64> {
 const COVERED: u64 = 0;
 
 /// Its identity. Of a covered mount, only the id and the device are known.
-fn identity(mount: &Mount) -> MountId {
+fn mount_id(mount: &Mount) -> MountId {
     let opened = open(&mount.path).and_then(|place| MountId::of(place.as_fd()));
     match opened {
         Ok(found) if found.id == mount.id => found,

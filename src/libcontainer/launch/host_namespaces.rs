@@ -16,7 +16,7 @@ use crate::sys::errno::in_words;
 
 /// The container's pivot_root(2) changes the root of all processes in a joined mount namespace. So this must not be our mount
 /// namespace, and not the host's.
-pub(super) fn must_not_get_a_root(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
+pub(super) fn must_not_be_the_hosts_mounts(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
     if kind != libc::CLONE_NEWNS as u64 {
         return Ok(());
     }
@@ -32,7 +32,7 @@ pub(super) fn must_not_be_written(plan: &Plan, fds: &[Option<OwnedFd>]) -> Resul
     for ((opening, _), fd) in plan.openings.iter().zip(fds) {
         let (Opening::Namespace(path, kind), Some(file)) = (opening, fd) else { continue };
         let Some(step) =
-            plan.init.iter().find(|step| changed_namespace(&step.what) == Some(*kind) && !is_so(&step.what))
+            plan.init.iter().find(|step| changed_namespace(&step.what) == Some(*kind) && !has_this_name(&step.what))
         else {
             continue;
         };
@@ -46,7 +46,7 @@ pub(super) fn must_not_be_written(plan: &Plan, fds: &[Option<OwnedFd>]) -> Resul
 }
 
 /// True for a name that our UTS namespace has already.
-fn is_so(what: &What) -> bool {
+fn has_this_name(what: &What) -> bool {
     let names = rustix::system::uname();
     match what {
         What::Hostname(name) => names.nodename() == name.as_c_str(),

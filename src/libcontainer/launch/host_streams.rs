@@ -23,7 +23,7 @@ const MEMORY_DEVICES: u32 = 1;
 ///
 /// # Errors
 /// The mounts of the container cannot be read.
-pub(super) fn names(container: &Container) -> Result<Vec<String>> {
+pub(super) fn criu_names(container: &Container) -> Result<Vec<String>> {
     let record = container.record();
     let init = record.init_process_pid;
     let path = format!("/proc/{init}/mountinfo");
@@ -33,7 +33,7 @@ pub(super) fn names(container: &Container) -> Result<Vec<String>> {
     let mut all = begun.clone();
     for (number, (name, link)) in all.iter_mut().zip(&begun).enumerate() {
         // A program may have moved it (`exec 5>&1`), or have replaced it by another one of them (`exec 1>&2`).
-        let descriptor = find(container, link).or_else(|| {
+        let descriptor = find_descriptor(container, link).or_else(|| {
             let now = format!("/proc/{init}/fd/{number}");
             let is_another = fs::read_link(&now).is_ok_and(|now| begun.iter().any(|other| now.as_os_str() == &**other));
             (!is_another).then_some((init, number.to_string()))
@@ -46,7 +46,7 @@ pub(super) fn names(container: &Container) -> Result<Vec<String>> {
 }
 
 /// A descriptor of this file of the host, in a process of the container. Pipes and the like have the same name everywhere.
-fn find(container: &Container, link: &str) -> Option<(i32, String)> {
+fn find_descriptor(container: &Container, link: &str) -> Option<(i32, String)> {
     if !link.starts_with('/') {
         return None;
     }

@@ -130,12 +130,12 @@ impl IdMapFile<'_> {
 }
 
 /// A warning for each map of config.json that differs from that of the user namespace that process `pid` has joined.
-pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
+pub(super) fn differing(pid: i32, given: &IdMaps) -> Vec<Warning> {
     let maps = [("linux.uidMappings", &given.uids, "uid_map"), ("linux.gidMappings", &given.gids, "gid_map")];
     let warning = |(property, given, file): (&'static str, &Vec<IdMap>, &str)| {
         let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
         let real: Vec<_> = id_map::lines(&text).collect();
-        if given.is_empty() || joined(given) == joined(&real) {
+        if given.is_empty() || merged(given) == merged(&real) {
             return None;
         }
         let real: Vec<_> = real.iter().map(|line| line.to_string().trim_end().to_owned()).collect();
@@ -146,7 +146,7 @@ pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
 }
 
 /// The lines in order. Two lines become one if the second continues the first.
-fn joined(map: &[IdMap]) -> Vec<IdMap> {
+fn merged(map: &[IdMap]) -> Vec<IdMap> {
     let mut lines: Vec<_> = map.to_vec();
     lines.sort_by_key(|line| line.container);
     lines.dedup_by(|next, line| {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn maps_are_equal_however_they_are_cut() {
-        let of = |text: &str| joined(&id_map::lines(text).collect::<Vec<_>>());
+        let of = |text: &str| merged(&id_map::lines(text).collect::<Vec<_>>());
         assert_eq!(of("0 1000 1\n1 1001 9\n"), of(" 0  1000 10"));
         assert_eq!(of("5 2000 5\n0 1000 5\n"), of("0 1000 5\n5 2000 5\n"));
         assert_ne!(of("0 1000 1\n1 1002 9\n"), of("0 1000 10"));

@@ -17,7 +17,7 @@ pub struct Identity<'a> {
     pub version: &'a str,
     /// Its annotations.
     pub annotations: &'a HashMap<String, String>,
-    /// Its init, if the process in question is another one.
+    /// For an `exec`: the pid of the container's init. None while the container is made.
     pub init: Option<i32>,
     /// The variables for programs whose environment is not in config.json.
     pub environment: &'a Environment,
@@ -34,8 +34,8 @@ impl<'a> Identity<'a> {
         Identity { id: &record.id, bundle, version, annotations, init: None, environment }
     }
 
-    /// The same, for another process in it.
-    pub fn of_joined(container: &'a Container, annotations: &'a HashMap<String, String>) -> Identity<'a> {
+    /// The same, for an `exec` in the container.
+    pub fn for_exec(container: &'a Container, annotations: &'a HashMap<String, String>) -> Identity<'a> {
         let record = container.record();
         let init = Some(record.init_process_pid);
         Identity { init, ..Identity::of_record(record, annotations, container.environment()) }

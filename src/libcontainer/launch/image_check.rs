@@ -1,31 +1,52 @@
-//! Checks whether images can be restored with a bundle. CRIU would find the same faults only in the middle of a restore. This file
-//! also makes the names that CRIU uses for parts of the host in the container.
+//! Checks whether images can be restored with a bundle. CRIU would find the same faults only in the middle of a restore.
 
 use std::collections::HashMap;
-use std::os::fd::RawFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
-
-use super::checkpoint::path_of;
-use super::container_root::ContainerRoot;
 use super::foreign_mounts;
-use super::images::{DESCRIPTORS, FILE, Images, NULL, config_file};
-use crate::criu::{self, ExternalMount, InheritFd};
-use crate::error::{Context, Error, Result, bail, error};
+use super::host_parts::{external_mounts, is_given, stream_names};
+use super::images::{DESCRIPTORS, Images, config_file};
+use crate::criu::{self, memory_faults};
+use crate::error::{Context, Error, Result, bail};
 use crate::plan::Plan;
 use crate::plan::restore::Dumped;
-use crate::sys::errno::in_words;
-use crate::wait;
 
-pub use crate::criu::{ImageContents, ImageFault, memory_faults};
+pub use crate::criu::{ImageContents, ImageFault};
 
-/// The contents of the images, and the faults that prevent a restore.
+/// The contents of the images, and all faults that prevent a restore.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn alone(imaging: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
-    let directory = &imaging.directory;
+pub fn check(images: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
+    without_memory(images).map(|found| with_memory(images, found))
+}
+
+/// The same for a restore with this plan. `root` is the container's root on the host; links are followed inside it.
+///
+/// # Errors
+/// The directory of the images, or the root, cannot be read.
+pub fn check_with_plan(
+    images: &Images,
+    plan: &Plan,
+    annotations: &HashMap<String, String>,
+    root: Option<&Path>,
+) -> Result<(ImageContents, Vec<ImageFault>)> {
+    with_plan_without_memory(images, plan, annotations, root).map(|found| with_memory(images, found))
+}
+
+/// Adds the faults of the memory: it is read at the end, because it is large.
+fn with_memory(
+    images: &Images,
+    (contents, mut faults): (ImageContents, Vec<ImageFault>),
+) -> (ImageContents, Vec<ImageFault>) {
+    if contents.processes > 0 {
+        faults.extend(memory_faults(&images.directory));
+    }
+    (contents, faults)
+}
+
+fn without_memory(images: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
+    let directory = &images.directory;
     std::fs::read_dir(directory).with_context(|| format!("Images::new: open {}", directory.display()))?;
     let (contents, mut faults) = criu::contents(directory);
     if contents.processes > 0 {
@@ -39,20 +60,20 @@ pub fn alone(imaging: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
     Ok((contents, faults))
 }
 
-/// The same for a restore with this plan. `root` is the container's root on the host; links are followed inside it.
+/// As `check_with_plan`, without a look at the memory.
 ///
 /// # Errors
 /// The directory of the images, or the root, cannot be read.
-pub fn against(
-    imaging: &Images,
+pub fn with_plan_without_memory(
+    images: &Images,
     plan: &Plan,
     annotations: &HashMap<String, String>,
     root: Option<&Path>,
 ) -> Result<(ImageContents, Vec<ImageFault>)> {
-    let (contents, mut faults) = alone(imaging)?;
+    let (contents, mut faults) = without_memory(images)?;
     // CRIU may get more names from its own file
     if faults.is_empty() && config_file(annotations).is_none() {
-        let known = external_mounts(plan, root, &imaging.directory)?;
+        let known = external_mounts(plan, root, &images.directory)?;
         for (key, place) in &contents.external {
             if known.iter().all(|mount| mount.key != *key) {
                 let why =
@@ -68,9 +89,9 @@ pub fn against(
 ///
 /// # Errors
 /// A file beside the images cannot be read.
-pub fn dumped(imaging: &Images, contents: &ImageContents) -> Result<Dumped> {
-    let streams = stream_names(&imaging.directory)?.into_iter().enumerate().filter(|(_, name)| is_given(name));
-    let foreign = foreign_mounts::kept(&imaging.directory)?.into_iter();
+pub fn dumped(images: &Images, contents: &ImageContents) -> Result<Dumped> {
+    let streams = stream_names(&images.directory)?.into_iter().enumerate().filter(|(_, name)| is_given(name));
+    let foreign = foreign_mounts::kept(&images.directory)?.into_iter();
     Ok(Dumped {
         processes: contents.processes,
         external: contents.external.clone(),
@@ -79,10 +100,12 @@ pub fn dumped(imaging: &Images, contents: &ImageContents) -> Result<Dumped> {
     })
 }
 
+/// Checks that there is no fault.
+///
 /// # Errors
-/// The faults, if there are any.
-pub fn must_be_none(imaging: &Images, faults: &[ImageFault]) -> Result<()> {
-    let directory = imaging.directory.display();
+/// All faults.
+pub fn must_be_none(images: &Images, faults: &[ImageFault]) -> Result<()> {
+    let directory = images.directory.display();
     match faults {
         [] => Ok(()),
         [ImageFault { file, problem }] => bail!("Images::new: {directory}: {file}: {problem}"),
@@ -99,71 +122,4 @@ fn inner(error: &Error, file: &str) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("Images::new: ").unwrap_or(&text);
     text.strip_prefix(&format!("{file}: ")).unwrap_or(text).to_owned()
-}
-
-/// The names of the standard streams in the images.
-fn stream_names(directory: &Path) -> Result<Vec<String>> {
-    let path = directory.join(DESCRIPTORS);
-    let text = wait::contents(&path).with_context(|| format!("Images::new: read {}", path.display()))?;
-    let all: Option<Vec<String>> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
-    Ok(all.unwrap_or_default().into_iter().take(3).collect())
-}
-
-/// True if a restore replaces a stream of this name.
-fn is_given(name: &str) -> bool {
-    let name = name.strip_prefix(NULL).unwrap_or(name);
-    name.starts_with("pipe:") || name.starts_with(FILE)
-}
-
-/// The pipes and files of the host that the processes had as standard streams. A restore replaces them with the new streams, and a
-/// null device with `null`.
-pub(super) fn streams(directory: &Path, null: RawFd) -> Result<Vec<InheritFd>> {
-    let mut streams: Vec<InheritFd> = Vec::new();
-    for (name, fd) in stream_names(directory)?.into_iter().zip(0..) {
-        if !is_given(&name) {
-            continue;
-        }
-        let (key, fd) = match name.strip_prefix(NULL) {
-            Some(name) => (name.to_owned(), null),
-            None => (name, fd),
-        };
-        // One file may be several streams.
-        if streams.iter().all(|there| there.key != key) {
-            streams.push(InheritFd { key, fd });
-        }
-    }
-    Ok(streams)
-}
-
-/// The bind mounts, under each name that they may have in the images.
-pub(super) fn external_mounts(plan: &Plan, root: Option<&Path>, directory: &Path) -> Result<Vec<ExternalMount>> {
-    let open = |root: &Path| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
-        let opened =
-            opened.map_err(|errno| error!("root.path: {}: {errno}", root.display(), errno = in_words(&errno)))?;
-        ContainerRoot::on_host(opened)
-    };
-    let opened = root.map(open).transpose()?;
-    let mut all: Vec<ExternalMount> = Vec::new();
-    for mount in plan.host_binds() {
-        let val = mount.source.to_string_lossy().into_owned();
-        let resolved = opened.as_ref().map(|opened| path_of(opened, &mount)).transpose()?.flatten();
-        // crun also uses the place of a masked file as its name.
-        for place in [Some(mount.written_path()), resolved.map(|(place, _)| place)].into_iter().flatten() {
-            for key in [mount.name(&place), place] {
-                match all.iter_mut().find(|there| there.key == key) {
-                    // The last one covers the earlier ones.
-                    Some(there) => there.val.clone_from(&val),
-                    None => all.push(ExternalMount { key, val: val.clone() }),
-                }
-            }
-        }
-    }
-    for mount in foreign_mounts::kept(directory)? {
-        if all.iter().all(|there| there.key != mount.key) {
-            all.push(mount);
-        }
-    }
-    Ok(all)
 }

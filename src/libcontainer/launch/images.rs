@@ -135,7 +135,7 @@ impl Images {
         self.allowed.contains(&what)
     }
 
-    pub(super) fn program(&self) -> &Path {
+    pub(super) fn criu_program(&self) -> &Path {
         self.criu.as_deref().unwrap_or(Path::new("criu"))
     }
 }
@@ -150,31 +150,31 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Makes the missing directories, and opens them. `log` is the name of CRIU's log.
-    pub(super) fn make(imaging: &Images, log: &str) -> Result<Directories> {
+    pub(super) fn make(images: &Images, log: &str) -> Result<Directories> {
         let make = |path: &Path| {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
             made.with_context(|| format!("mkdir {}", path.display()))
         };
-        make(&imaging.directory).context("Images::new")?;
-        Directories::open(imaging, log)
+        make(&images.directory).context("Images::new")?;
+        Directories::open(images, log)
     }
 
     /// Opens the directory of the images, and the working directory, which it makes if it is missing.
-    pub(super) fn open(imaging: &Images, log: &str) -> Result<Directories> {
+    pub(super) fn open(images: &Images, log: &str) -> Result<Directories> {
         let open = |path: &Path| {
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
             if file.metadata()?.is_dir() { Ok(file) } else { Err(error!("{}: not a directory", path.display())) }
         };
-        let images = open(&imaging.directory).context("Images::new")?;
-        let work = imaging.work.as_deref().map(|path| {
+        let opened = open(&images.directory).context("Images::new")?;
+        let work = images.work.as_deref().map(|path| {
             DirBuilder::new().mode(0o700).recursive(true).create(path)?;
             open(path)
         });
         let work = work.transpose().context("Images::work")?;
-        let log = imaging.work.as_deref().unwrap_or(&imaging.directory).join(log);
+        let log = images.work.as_deref().unwrap_or(&images.directory).join(log);
         // A log of an earlier run is not ours.
         let _ = std::fs::remove_file(&log);
-        Ok(Directories { images, work, log })
+        Ok(Directories { images: opened, work, log })
     }
 
     /// CRIU reads the images through `images`. Its working directory does not change.
@@ -194,8 +194,8 @@ impl Directories {
 }
 
 /// The options that every dump and restore has.
-pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
-    let allows = |what| Some(imaging.allows(what));
+pub(super) fn options(images: &Images, directories: &Directories) -> Options {
+    let allows = |what| Some(images.allows(what));
     let log = directories.log.file_name().map(|name| name.to_string_lossy().into_owned());
     Options {
         images_dir_fd: directories.images.as_raw_fd(),
@@ -205,13 +205,13 @@ pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
         notify_scripts: Some(true),
         orphan_pts_master: Some(true),
         manage_cgroups: Some(true),
-        manage_cgroups_mode: Some(imaging.cgroups.into()),
-        network_lock: imaging.network_lock.map(Into::into),
+        manage_cgroups_mode: Some(images.cgroups.into()),
+        network_lock: images.network_lock.map(Into::into),
         // As with runc: the creator of the network namespace restores the network devices.
         empty_ns: u32::try_from(libc::CLONE_NEWNET).ok(),
         ext_unix_sk: allows(Allow::ExternalUnixSockets),
         tcp_established: allows(Allow::TcpEstablished),
-        tcp_close: imaging.allows(Allow::TcpClose).then_some(true),
+        tcp_close: images.allows(Allow::TcpClose).then_some(true),
         shell_job: allows(Allow::ShellJob),
         file_locks: allows(Allow::FileLocks),
         auto_dedup: allows(Allow::AutoDedup),
@@ -240,11 +240,11 @@ pub(super) fn config_file(annotations: &HashMap<String, String>) -> Option<Strin
 }
 
 /// Images in the container's own root would contain themselves.
-pub(super) fn must_be_outside(imaging: &Images, record: &Record) -> Result<()> {
+pub(super) fn must_be_outside(images: &Images, record: &Record) -> Result<()> {
     let root = &record.config.rootfs;
     let Ok(root) = root.canonicalize() else { return Ok(()) };
-    let work = imaging.work.as_deref().map(|path| (path, "Images::work"));
-    for (path, flag) in [(imaging.directory.as_path(), "Images::new")].into_iter().chain(work) {
+    let work = images.work.as_deref().map(|path| (path, "Images::work"));
+    for (path, flag) in [(images.directory.as_path(), "Images::new")].into_iter().chain(work) {
         let there = path.ancestors().find_map(|above| above.canonicalize().ok());
         if there.is_some_and(|there| there.starts_with(&root)) {
             bail!("{flag}: {} is inside the container's root {}", path.display(), root.display());

@@ -1,10 +1,14 @@
 //! A thread of ours in another namespace. The caller's threads stay where they are.
 
+#[cfg(feature = "checkpoint")]
+use std::ffi::CStr;
 use std::fs::File;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Context, Result, error};
+#[cfg(feature = "checkpoint")]
+use crate::sys::mount::{mount, set_propagation};
 use crate::wait;
 
 /// Calls `act` in a network namespace.
@@ -35,6 +39,51 @@ pub(super) fn in_mounts<T: Send>(namespace: &File, act: impl FnOnce() -> Result<
 ///
 /// # Errors
 /// Those of `act`.
-pub(super) fn by_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+fn by_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     wait::by_a_thread(act).map_err(|_| error!("a thread has panicked"))?
+}
+
+/// Calls `act` in the mount namespace of process `pid`.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+#[cfg(feature = "checkpoint")]
+pub(super) fn in_mounts_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let (namespace, path) = open(pid, "mnt")?;
+    in_mounts(&namespace, act).with_context(|| path)
+}
+
+/// Calls `act` in the network namespace of process `pid`.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+#[cfg(feature = "checkpoint")]
+pub(super) fn in_network_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    in_network(&open(pid, "net")?.0, act)
+}
+
+/// Opens a namespace of a process, and returns its path, too.
+#[cfg(feature = "checkpoint")]
+fn open(pid: i32, name: &str) -> Result<(File, String)> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
+    Ok((namespace, path))
+}
+
+/// Calls `act` in a new mount namespace: a copy of ours with the tree at `tree` bound at `place`. The namespace exists
+/// while a process or an open file of `act` needs it.
+///
+/// # Errors
+/// The kernel's error, or those of `act`.
+#[cfg(feature = "checkpoint")]
+pub(super) fn with_bound<T: Send>(tree: &CStr, place: &CStr, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let enter = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare the mount namespace")?;
+        // ORDER: these mounts must not propagate to the host.
+        set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE).context("make all mounts slaves")?;
+        let bound = mount(tree, place, c"", libc::MS_BIND | libc::MS_REC, c"");
+        bound.with_context(|| format!("bind {} at {}", tree.to_string_lossy(), place.to_string_lossy()))?;
+        act()
+    };
+    by_a_thread(enter)
 }

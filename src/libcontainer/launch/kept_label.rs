@@ -15,7 +15,8 @@ pub(super) const UNCONFINED: &str = "unconfined";
 /// # Errors
 /// They have none.
 pub(super) fn must_be_in(images: &Path, pid: i32) -> Result<()> {
-    let Some(label) = of(&pid.to_string()).filter(|label| label != UNCONFINED && of("self").as_ref() != Some(label))
+    let Some(label) =
+        label_of(&pid.to_string()).filter(|label| label != UNCONFINED && label_of("self").as_ref() != Some(label))
     else {
         return Ok(());
     };
@@ -30,7 +31,7 @@ pub(super) fn must_be_in(images: &Path, pid: i32) -> Result<()> {
 /// # Errors
 /// It has another one.
 pub(super) fn must_be_again(wanted: &str, pid: i32) -> Result<()> {
-    let found = of(&pid.to_string()).unwrap_or_default();
+    let found = label_of(&pid.to_string()).unwrap_or_default();
     if found != wanted {
         // SELinux sorts the categories of a label.
         bail!(
@@ -41,7 +42,7 @@ pub(super) fn must_be_again(wanted: &str, pid: i32) -> Result<()> {
 }
 
 /// The label of a process.
-fn of(process: &str) -> Option<String> {
+fn label_of(process: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{process}/attr/current")).ok()?;
     Some(without_mode(&text).to_owned()).filter(|label| !label.is_empty())
 }

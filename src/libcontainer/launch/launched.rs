@@ -11,7 +11,7 @@ use crate::plan::Plan;
 pub struct Launched<'a> {
     pub(super) plan: &'a Plan,
     pub(super) opened: Opened,
-    pub(super) talk: OwnedFd,
+    pub(super) socket: OwnedFd,
     pub(super) child: Child,
     pub(super) to_enter: ToEnter,
     /// The mount from which our program was mapped again. None after it was closed.

@@ -11,11 +11,12 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 use rustix::path::DecInt;
 
 use super::container_root::{ContainerRoot, FoundFile, Missed, Symlinks, host_devices};
 use super::inside::in_mounts;
+use super::open;
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
 use crate::host::id_map::host_id;
@@ -61,7 +62,7 @@ impl RunningIdMaps {
         let mut mapped = settings.to_vec();
         for (key, map) in [(c"uid", &self.uids), (c"gid", &self.gids)] {
             let given = mapped.iter().rposition(|(name, _)| name.as_c_str() == key);
-            let given = given.and_then(|at| mapped[at].1.clone());
+            let given = given.and_then(|index| mapped[index].1.clone());
             let text = given.as_deref().unwrap_or(c"0").to_string_lossy().into_owned();
             let id = text.parse().ok().and_then(|id| host_id(map, id));
             let name = key.to_string_lossy();
@@ -85,7 +86,7 @@ fn detached_mount(mount: &LiveMount, maps: Option<&RunningIdMaps>) -> Result<Det
     let LiveMount { at, tree, changes, destination } = mount;
     let tree = match tree {
         LiveTree::Bind(source, reach) => {
-            clone_of(source, *reach).with_context(|| format!("{at}.source: open_tree {}", source.display()))?
+            open::tree(source, *reach).with_context(|| format!("{at}.source: open_tree {}", source.display()))?
         }
         LiveTree::Tmpfs(settings) => {
             let mapped = maps.map(|maps| maps.map(settings)).transpose().with_context(|| format!("{at}.options"))?;
@@ -97,12 +98,6 @@ fn detached_mount(mount: &LiveMount, maps: Option<&RunningIdMaps>) -> Result<Det
             .with_context(|| format!("{at}.options: mount_setattr"))?;
     }
     Ok(DetachedMount { tree, at: at.clone(), destination: destination.clone() })
-}
-
-fn clone_of(source: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    rustix::mount::open_tree(CWD, source.as_os_str().as_bytes(), flags | below)
 }
 
 fn tmpfs(settings: &[Setting]) -> Result<OwnedFd, Errno> {
@@ -188,7 +183,7 @@ fn attach_one(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64
 ///
 /// # Errors
 /// A destination has no such mount: then nothing is unmounted. Or the kernel's error.
-pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
+pub fn unmount_all(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
     let (proc, devices) = (HostProc::open().context("open /proc")?, host_devices()?);
     in_mounts(namespace, || {
         let root = root(&proc, devices)?;

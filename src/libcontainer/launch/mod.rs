@@ -7,16 +7,12 @@ mod cause;
 pub mod checkpoint;
 mod child;
 mod clone;
-pub mod console;
 mod container_root;
 pub mod create;
 pub mod delete;
-mod descriptors;
 mod failure;
 mod files_of_ruleset;
 mod filter_cache;
-#[cfg(feature = "checkpoint")]
-mod for_criu;
 #[cfg(feature = "checkpoint")]
 mod foreign_mounts;
 mod frozen;
@@ -24,6 +20,8 @@ mod hook_files;
 mod hooks;
 mod host_mounts;
 mod host_namespaces;
+#[cfg(feature = "checkpoint")]
+mod host_parts;
 #[cfg(feature = "checkpoint")]
 mod host_streams;
 mod id_maps;
@@ -41,18 +39,20 @@ mod mount_ids;
 #[cfg(feature = "checkpoint")]
 mod mount_points;
 mod net_devices;
+mod nofile;
 pub mod notify;
 mod open;
 #[cfg(feature = "checkpoint")]
 mod open_images;
 pub mod pidfile;
+pub mod protection;
 mod record;
 mod resources;
 #[cfg(feature = "checkpoint")]
 pub mod restore;
 mod rtnetlink;
 mod runc;
-pub mod seal;
+pub mod scm_rights;
 mod serve;
 mod sources;
 pub mod start;

@@ -39,11 +39,11 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
     })
 }
 
-/// The same for a source in the container's root. Only init sees it, and sends the copy.
+/// Maps the ids of a tree whose source is in the container's root. Only init sees this source, and sends the copy.
 ///
 /// # Errors
 /// The kernel's error.
-pub(super) fn map_late(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: Mapped) -> Result<()> {
+pub(super) fn map_sent_tree(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: Mapped) -> Result<()> {
     let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
     // On the host its path leads elsewhere, so nothing is looked up there.
     map(launched, &mount, Path::new(""), mapped)
@@ -67,13 +67,13 @@ fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<
     mounts.into_iter().find(|mount| reach == Reach::Tree && mount.path.starts_with(&source) && cannot(&mount.path))
 }
 
-/// The same for a new file system that init has made. The file system belongs to init's user namespace, and the maps to
+/// Maps the ids of a new file system that init has made. The file system belongs to init's user namespace, and the maps to
 /// one of ours. mount_setattr(2) accepts both only from a process with rights in a user namespace above them.
 /// KERNEL(5.17) if init has a user namespace of its own.
 ///
 /// # Errors
 /// The error of init's step, which waits for this.
-pub(super) fn map_new(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace: Slot) -> Result<()> {
+pub(super) fn map_new_file_system(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace: Slot) -> Result<()> {
     let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
     map_ids(mount.as_fd(), launched.opened.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {
         let said = if errno == Errno::INVAL { Words::of(CANNOT_MAP.as_bytes()) } else { Words::NONE };

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result, error};
@@ -31,21 +31,23 @@ pub(super) fn make(root: &Path, points: &[MountPoint]) -> Result<()> {
             }
             Some(MountPoint { source: None, .. }) | None => (root, place.as_path()),
         };
-        make_one(base, rest, is_file(point))
+        make_one(base, rest, kind(point))
             .with_context(|| format!("make the mount point /{} in {}", place.display(), base.display()))?;
     }
     Ok(())
 }
 
-fn is_file(point: &MountPoint) -> bool {
+/// The kind of file that is made for it: a regular file or a directory.
+fn kind(point: &MountPoint) -> FileType {
     match (&point.target.missing, &point.source) {
-        (Missing::File, _) => true,
-        (Missing::LikeSource(_), Some(source)) => !source.is_dir(),
-        (Missing::LikeSource(_), None) | (Missing::Directory, _) => false,
+        (Missing::File, _) => FileType::RegularFile,
+        (Missing::LikeSource(_), Some(source)) if !source.is_dir() => FileType::RegularFile,
+        (Missing::LikeSource(_) | Missing::Directory, _) => FileType::Directory,
     }
 }
 
-fn make_one(base: &Path, path: &Path, file: bool) -> Result<()> {
+/// Makes a file of this kind at `path` below `base`, and the directories above it. A file that exists stays.
+fn make_one(base: &Path, path: &Path, kind: FileType) -> Result<()> {
     let said = |errno: Errno| error!("{}", words(errno));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let base = rustix::fs::openat(CWD, base, flags, Mode::empty()).map_err(said)?;
@@ -62,7 +64,7 @@ fn make_one(base: &Path, path: &Path, file: bool) -> Result<()> {
         whole.push(part);
         let name = CString::new(part.as_os_str().as_bytes()).map_err(|_| error!("a NUL byte"))?;
         let last = n + 1 == parts.len();
-        let made = if last && file {
+        let made = if last && kind == FileType::RegularFile {
             let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             rustix::fs::openat(&parent, name.as_c_str(), new, Mode::from_raw_mode(0o644)).map(drop)
         } else {

@@ -33,10 +33,10 @@ pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
 /// devices together with their namespace.
 #[derive(Debug)]
 pub(super) struct MovedDevices {
-    host: File,
-    inside: File,
-    outside: Rtnetlink,
-    within: Rtnetlink,
+    host_namespace: File,
+    container_namespace: File,
+    host_socket: Rtnetlink,
+    container_socket: Rtnetlink,
     /// The devices that leave the host's namespace, and those that leave the container's.
     from_host: Departures,
     from_container: Departures,
@@ -60,13 +60,14 @@ struct MovedDevice {
 /// The device, the request, and the kernel's error.
 pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
     let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
-    let (host, inside) = (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
-    if Namespace::of_file(&host)? == Namespace::of_file(&inside)? {
+    let (host_namespace, container_namespace) =
+        (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
+    if Namespace::of_file(&host_namespace)? == Namespace::of_file(&container_namespace)? {
         bail!("linux.netDevices: the container is in the host's network namespace");
     }
     let devices = by_own_names(devices)?;
-    let (outside, from_host) = (Rtnetlink::open()?, Departures::open()?);
-    let (within, from_container) = in_network(&inside, || {
+    let (host_socket, from_host) = (Rtnetlink::open()?, Departures::open()?);
+    let (container_socket, from_container) = in_network(&container_namespace, || {
         if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
             bail!("{}.name: the container's network namespace has a device {:?} already", device.at, device.inside);
         }
@@ -74,16 +75,16 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
     })?;
     let up = names_up()?;
     let mut moved = MovedDevices {
-        host,
-        inside,
-        outside,
-        within,
+        host_namespace,
+        container_namespace,
+        host_socket,
+        container_socket,
         from_host,
         from_container,
         list: Vec::with_capacity(devices.len()),
     };
     for device in &devices {
-        if let Err(error) = moved.take(device, &up).with_context(|| device.at.to_string()) {
+        if let Err(error) = moved.move_in(device, &up).with_context(|| device.at.to_string()) {
             return Err(moved.back_after(error));
         }
     }
@@ -105,70 +106,73 @@ impl MovedDevices {
     }
 
     /// Moves one into the container. `up` are the names of the devices of the host that are up.
-    fn take(&mut self, device: &NetDevice, up: &HashSet<String>) -> Result<()> {
+    fn move_in(&mut self, device: &NetDevice, up: &HashSet<String>) -> Result<()> {
         let index = index_of(&device.name).context("find the device")?;
         let up = if up.contains(&device.name) { LinkFlags::Up } else { LinkFlags::empty() };
-        let addresses = self.outside.addresses(index).context("read its addresses")?;
-        let to = [LinkAttribute::NetNsFd(self.inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
+        let addresses = self.host_socket.addresses(index).context("read its addresses")?;
+        let to = [
+            LinkAttribute::NetNsFd(self.container_namespace.as_raw_fd()),
+            LinkAttribute::IfName(device.inside.clone()),
+        ];
         // Discards older messages. If some were lost, the first read fails, and the second read empties the queue.
         let _ = self.from_host.read().or_else(|_| self.from_host.read());
         // The move sets the device down. If the kernel does not move it, it stays as it was.
         let answer = self
-            .outside
+            .host_socket
             .set(index, LinkFlags::empty(), &to)
             .with_context(|| format!("move it, and name it {:?}", device.inside));
         // In a joined namespace, another process can give the device's name to another device at once. So we use the device's number,
         // which only the kernel's message has.
-        let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
-        if answer.is_err() && matches!(left, Ok(None)) {
+        let departed = self.from_host.read().map(|all| all.into_iter().rfind(|departed| departed.index == index));
+        if answer.is_err() && matches!(departed, Ok(None)) {
             return answer;
         }
-        let index = left.and_then(number_there).map_err(|error| match &answer {
+        let index = departed.and_then(number_there).map_err(|error| match &answer {
             Err(refused) => error!("{refused}; and it may stay in the container's network namespace: {error}"),
             Ok(()) => error.context("it stays in the container's network namespace"),
         })?;
         // ORDER: before its addresses: if they fail, it moves back. The kernel also moves a device whose new name it refuses then.
         self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses: addresses.clone() });
         answer?;
-        self.within.dress(index, &addresses, LinkFlags::Up)
+        self.container_socket.set_up(index, &addresses, LinkFlags::Up)
     }
 
     /// Moves them to the host, as they were there. Returns what could not be done.
     fn back(&mut self) -> Vec<Error> {
-        let mut left = Some(Vec::new());
+        let mut departed = Some(Vec::new());
         let list: Vec<_> = self.list.drain(..).rev().collect();
         let one =
-            |device| self.one_back(&device, &mut left).with_context(|| format!("move {} back", device.name)).err();
+            |device| self.one_back(&device, &mut departed).with_context(|| format!("move {} back", device.name)).err();
         list.into_iter().filter_map(one).collect()
     }
 
-    /// Moves one to the host. A process of a joined namespace can remove it, and make another device with its number. `left` has
+    /// Moves one to the host. A process of a joined namespace can remove it, and make another device with its number. `departed` has
     /// the numbers of all devices that have left the container. It is None if a message was lost: then we do not know them.
-    fn one_back(&self, device: &MovedDevice, left: &mut Option<Vec<u32>>) -> Result<()> {
+    fn one_back(&self, device: &MovedDevice, departed: &mut Option<Vec<u32>>) -> Result<()> {
         let mut times = || -> Result<usize> {
             let read = self.from_container.read();
-            let all = left.take().filter(|_| read.is_ok());
+            let all = departed.take().filter(|_| read.is_ok());
             let mut all = all.ok_or_else(|| error!("the kernel has dropped messages about the devices there"))?;
-            all.extend(read?.into_iter().map(|left| left.index));
+            all.extend(read?.into_iter().map(|departed| departed.index));
             let count = all.iter().filter(|index| **index == device.index).count();
-            *left = Some(all);
+            *departed = Some(all);
             Ok(count)
         };
         if times()? > 0 {
             bail!("a process in the container's network namespace has removed it");
         }
-        let to = [LinkAttribute::NetNsFd(self.host.as_raw_fd()), LinkAttribute::IfName(device.name.clone())];
-        self.within.set(device.index, LinkFlags::empty(), &to)?;
+        let to = [LinkAttribute::NetNsFd(self.host_namespace.as_raw_fd()), LinkAttribute::IfName(device.name.clone())];
+        self.container_socket.set(device.index, LinkFlags::empty(), &to)?;
         let index = index_of(&device.name)?;
         // It left once, by our own move. It is down, and has no address yet.
         if !matches!(times(), Ok(1)) {
-            let back = [LinkAttribute::NetNsFd(self.inside.as_raw_fd())];
-            self.outside.set(index, LinkFlags::empty(), &back).context("return another device with its number")?;
+            let back = [LinkAttribute::NetNsFd(self.container_namespace.as_raw_fd())];
+            self.host_socket.set(index, LinkFlags::empty(), &back).context("return another device with its number")?;
             bail!(
                 "a process in the container's network namespace has removed it and given its number to another device"
             );
         }
-        self.outside.dress(index, &device.addresses, device.up)
+        self.host_socket.set_up(index, &device.addresses, device.up)
     }
 }
 
@@ -180,8 +184,8 @@ impl Drop for MovedDevices {
 }
 
 /// The device's number in the namespace to which it has moved.
-fn number_there(left: Option<Departed>) -> Result<u32> {
-    left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not reported its number"))
+fn number_there(departed: Option<Departed>) -> Result<u32> {
+    departed.and_then(|departed| departed.new_index).ok_or_else(|| error!("the kernel has not reported its number"))
 }
 
 /// The same devices by their own names: the names of config.json can be alternative ones (`altname` of ip-link(8)), which a device

@@ -14,7 +14,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
-use super::console;
+use super::scm_rights;
 use crate::error::{Context, Result, error};
 use crate::sys::errno::words;
 use crate::wait::{self, limits};
@@ -57,6 +57,7 @@ impl NotifySocket {
         let manager = connected(manager).with_context(|| format!("NOTIFY_SOCKET: connect to {manager}"))?;
         // Bound through a descriptor, because the path may be longer than an address (unix(7)).
         let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", opened.as_raw_fd()));
+        // The socket of an earlier `start`, if there was one. If it stays, bind(2) reports it.
         let _ = fs::remove_file(&path);
         let bound = UnixDatagram::bind(&path).and_then(|socket| {
             fs::set_permissions(&path, Permissions::from_mode(0o777))?;
@@ -85,7 +86,7 @@ impl NotifySocket {
                 return Ok(());
             }
             // A wait returns for the first ready descriptor, and a program may send without end.
-            wait::check().context("NOTIFY_SOCKET")?;
+            wait::must_not_be_interrupted().context("NOTIFY_SOCKET")?;
         }
     }
 
@@ -114,7 +115,8 @@ impl NotifySocket {
     fn barrier(&self) -> Result<()> {
         let (ours, theirs) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {}", words(errno)))?;
-        console::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd()).context("NOTIFY_SOCKET: send BARRIER=1")?;
+        scm_rights::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd())
+            .context("NOTIFY_SOCKET: send BARRIER=1")?;
         drop(theirs);
         // A manager that does not know barriers, or is slow, blocks us for this time at most.
         wait::ready(&[(ours.as_fd(), PollFlags::empty())], Some(Instant::now() + limits::BARRIER))?;

@@ -11,9 +11,10 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::net_devices::MovedDevices;
+use super::nofile::MoreDescriptors;
 use super::sources::{self, BindSource};
 use super::streams::{Streams, raise};
-use super::{descriptors, filter_cache, host_namespaces, net_devices, user_namespace};
+use super::{filter_cache, host_namespaces, net_devices, user_namespace};
 use crate::config::{At, Warning};
 use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
 use crate::error::{Error, Result, bail, error};
@@ -40,18 +41,19 @@ pub struct Opened {
     /// The descriptors by slot. The tree of a cgroup is opened after the cgroup was made.
     pub(super) fds: Vec<Option<OwnedFd>>,
     /// Our RLIMIT_NOFILE is raised, if the plan needs more descriptors.
-    pub(super) _room: Option<descriptors::Room>,
+    pub(super) _more: Option<MoreDescriptors>,
     /// The first descriptors of the process.
     pub(super) streams: Streams,
     /// Sources of bind mounts that init opens at its step.
     pub(super) late: Vec<Late>,
-    pub(super) program: Option<Program>,
+    /// The compiled seccomp filter.
+    pub(super) filter: Option<Program>,
     pub(super) page: Page,
     pub(super) first_child: FirstChildPage,
     /// The file in which init records its mounts on the host, for a container without a mount namespace.
     pub(super) mounted: Option<MountedFile>,
     /// Groups in resctrl that init enters as soon as it exists.
-    pub(super) groups: Vec<PathBuf>,
+    pub(super) resctrl_groups: Vec<PathBuf>,
     /// Network devices in the container's namespace.
     pub(super) moved: Option<MovedDevices>,
     /// Optional requests that are impossible.
@@ -77,9 +79,9 @@ pub struct Opened {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
-    /// It is measured. `SetUpProcess::times` returns the times.
+    /// It is measured. `Ready::times` returns the times.
     Kept,
-    /// `SetUpProcess::times` is empty.
+    /// It is not measured. `Ready::times` is empty.
     #[default]
     NotKept,
 }
@@ -100,7 +102,7 @@ pub fn open_all(
         Errno::NODEV => error!("/proc: is not a proc file system"),
         errno => error!("open /proc: {}", words(errno)),
     })?;
-    let _room = descriptors::Room::make(plan);
+    let _more = MoreDescriptors::allow(plan);
     let (mut fds, mut late) = (Vec::with_capacity(plan.openings.len()), Vec::new());
     let container = sources::root_of(plan);
     for (opening, at) in &plan.openings {
@@ -126,9 +128,9 @@ pub fn open_all(
     net_devices::must_be_there(plan)?;
     pids_belong_to_users(plan, &fds)?;
     host_namespaces::must_not_be_written(plan, &fds)?;
-    let program = match &plan.filter {
+    let filter = match &plan.filter {
         Some(filter) => {
-            let program = Program::from_bytes(&filter_cache::program(filter, root)?);
+            let program = Program::from_bytes(&filter_cache::compiled(filter, root)?);
             Some(program.map_err(|errno| error!("linux.seccomp: {}", words(errno)))?)
         }
         None => None,
@@ -136,19 +138,19 @@ pub fn open_all(
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let first_child = FirstChildPage::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
-    let groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
+    let resctrl_groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
     let streams = Streams::default();
     Ok(Opened {
         proc,
         fds,
-        _room,
+        _more,
         streams,
         late,
-        program,
+        filter,
         page,
         first_child,
         mounted,
-        groups,
+        resctrl_groups,
         moved: None,
         warnings: Vec::new(),
     })
@@ -189,9 +191,9 @@ impl Opened {
     }
 
     /// Moves the descriptors of init above the numbers that the process gets.
-    pub(super) fn make_way(&mut self, talk: &mut OwnedFd) -> Result<()> {
-        let Some(first) = self.streams.end() else { return Ok(()) };
-        let mut fds = self.fds.iter_mut().flatten().chain([talk]);
+    pub(super) fn raise_descriptors(&mut self, socket: &mut OwnedFd) -> Result<()> {
+        let Some(first) = self.streams.first_unused() else { return Ok(()) };
+        let mut fds = self.fds.iter_mut().flatten().chain([socket]);
         let moved = fds
             .try_for_each(|fd| raise(fd, first))
             .and_then(|()| self.proc.raise(first))
@@ -201,8 +203,8 @@ impl Opened {
     }
 
     /// Puts init into these groups in resctrl, which are those of an existing container.
-    pub fn join_groups(&mut self, groups: Vec<PathBuf>) {
-        self.groups = groups;
+    pub fn join_resctrl_groups(&mut self, groups: Vec<PathBuf>) {
+        self.resctrl_groups = groups;
     }
 
     pub(super) fn fd(&self, slot: Slot) -> Result<&OwnedFd> {
@@ -229,14 +231,12 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     while Namespace::of_file(&owner) != Ok(users) {
         match crate::sys::namespace::parent_of_namespace(owner.as_fd()) {
             Ok(above) => owner = above,
-            Err(_) => return foreign(at),
+            Err(_) => bail!(
+                "{at}: the pid namespace does not belong to the user namespace that is joined: join the one that owns it"
+            ),
         }
     }
     Ok(())
-}
-
-fn foreign(at: &At) -> Result<()> {
-    bail!("{at}: the pid namespace does not belong to the user namespace that is joined: join the one that owns it")
 }
 
 /// The only possible error is its label.
@@ -266,7 +266,7 @@ fn why_no_device(errno: Errno) -> String {
     if errno == Errno::NODEV { said_with("it is another device", errno) } else { words(errno) }
 }
 
-/// Calls `open` with the path. A source that is a link or a proc file system, and lies in the container's `root`, is
+/// Opens it. A source that is a link or a proc file system, and lies in the container's `root`, is
 /// opened without following a link of the image.
 fn open_apart(opening: &Opening, at: &At, state: &Path, root: Option<&Path>) -> Result<OwnedFd> {
     let Some(path) = sources::link(opening) else { return open(opening, at, state) };
@@ -288,7 +288,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| failed_to_open(at, path, errno)),
         Opening::LinkTree(path, reach) => link_tree(CWD, path, *reach).map_err(|errno| failed_to_open(at, path, errno)),
-        Opening::ProcTree(path) => proc(path, at),
+        Opening::ProcTree(path) => proc_tree(path, at),
         Opening::Sysfs => {
             tree(Path::new("/sys"), Reach::Tree).map_err(|errno| failed_to_open(at, Path::new("/sys"), errno))
         }
@@ -297,7 +297,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             let file = simple(path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             match crate::sys::namespace::namespace_kind(file.as_fd()) {
                 Ok(there) if there == *kind => {
-                    host_namespaces::must_not_get_a_root(&file, *kind, path, at)?;
+                    host_namespaces::must_not_be_the_hosts_mounts(&file, *kind, path, at)?;
                     Ok(file)
                 }
                 Ok(there) => {
@@ -309,7 +309,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Process(pid) => {
             let pid = Pid::from_raw(*pid).ok_or_else(|| error!("container not running"))?;
-            process(pid).map_err(|errno| error!("open the container's init: {}", words(errno)))
+            pidfd_of(pid).map_err(|errno| error!("open the container's init: {}", words(errno)))
         }
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
@@ -326,7 +326,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Landlock(ruleset) => landlock(ruleset).map_err(|errno| error!("{at}: {opening}: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join(EXEC_FIFO), at),
         Opening::AnswerFifo => fifo(&state.join(EXEC_ANSWER), at),
-        Opening::Found(inner) => found(inner, at),
+        Opening::Found(inner) => open_found(inner, at),
         Opening::Terminal | Opening::CgroupTree(..) | Opening::IdMaps(_) | Opening::Source(..) => {
             bail!("{at}: not opened here")
         }
@@ -336,7 +336,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
 /// A pidfd of a process or, if its first thread has ended, of another of its threads. setns(2) takes the namespaces of a
 /// living thread only.
 /// KERNEL(6.9): before, such a process cannot be entered.
-fn process(thread: Pid) -> Result<OwnedFd, Errno> {
+fn pidfd_of(thread: Pid) -> Result<OwnedFd, Errno> {
     /// PIDFD_THREAD (linux/pidfd.h).
     const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
     match rustix::process::pidfd_open(thread, PidfdFlags::empty()) {
@@ -356,7 +356,7 @@ fn landlock(ruleset: &Ruleset) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens the file that init will copy later, with the same checks as for a copy at this moment.
-fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
+fn open_found(inner: &Opening, at: &At) -> Result<OwnedFd> {
     let open = |path: &Path| open_path(path).map_err(|errno| failed_to_open(at, path, errno));
     match inner {
         Opening::Tree(path, _) => open(path),
@@ -384,26 +384,27 @@ fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// The mount at a path. A link as its last component is not followed.
 fn link_tree(directory: BorrowedFd<'_>, path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
-    rustix::mount::open_tree(directory, path, cloned(reach) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+    rustix::mount::open_tree(directory, path, clone_flags(reach) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
 }
 
+/// A detached copy of the mount at `path`, with all mounts below it or without.
 pub(super) fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
-    rustix::mount::open_tree(CWD, path, cloned(reach))
+    rustix::mount::open_tree(CWD, path, clone_flags(reach))
 }
 
 /// A detached copy of `source`, with all mounts below it or without.
 pub(super) fn tree_of(source: &OwnedFd, reach: Reach) -> Result<OwnedFd, Errno> {
-    rustix::mount::open_tree(source, c"", cloned(reach) | OpenTreeFlags::AT_EMPTY_PATH)
+    rustix::mount::open_tree(source, c"", clone_flags(reach) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
-/// A detached copy, with the mounts below or without.
-fn cloned(reach: Reach) -> OpenTreeFlags {
+/// The flags of open_tree(2) for a detached copy, with the mounts below or without.
+fn clone_flags(reach: Reach) -> OpenTreeFlags {
     let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below
 }
 
 /// Only the root of a proc file system may be mounted on the container's /proc (CVE-2019-16884).
-fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
+fn proc_tree(path: &Path, at: &At) -> Result<OwnedFd> {
     must_be_proc(tree(path, Reach::Tree).map_err(|errno| failed_to_open(at, path, errno))?, path, at)
 }
 

@@ -2,7 +2,6 @@
 //! root, and only the host's root may search the directory. So they get the files in another directory: everybody may search it,
 //! and only they see it.
 
-use crate::sys::errno::in_words;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -11,6 +10,7 @@ use std::path::Path;
 
 use super::images::Directories;
 use crate::error::{Context, Result, error};
+use crate::sys::errno::in_words;
 use crate::sys::mount::mount;
 
 /// Options of the empty file system that gives the overlay its owner and mode.

@@ -24,7 +24,7 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
 }
 
 /// Removes the file that `write` made: a regular file that contains this pid.
-pub fn forget(path: &Path, pid: i32) {
+pub fn remove_own(path: &Path, pid: i32) {
     let ours = || -> io::Result<bool> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -32,6 +32,7 @@ pub fn forget(path: &Path, pid: i32) {
         Ok(file.metadata()?.is_file() && file.take(16).read_to_string(&mut text).is_ok() && text == pid.to_string())
     };
     if ours().unwrap_or(false) {
+        // The caller reports another failure.
         let _ = fs::remove_file(path);
     }
 }
@@ -62,6 +63,7 @@ fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
     };
     write().inspect_err(|error: &io::Error| {
         if error.kind() != io::ErrorKind::AlreadyExists {
+            // The next writer removes it, too.
             let _ = fs::remove_file(beside);
         }
     })
@@ -91,9 +93,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         write(&path, 42).unwrap();
-        forget(&path, 43);
+        remove_own(&path, 43);
         assert!(path.exists());
-        forget(&path, 42);
+        remove_own(&path, 42);
         assert!(!path.exists());
     }
 
@@ -111,7 +113,7 @@ mod tests {
             let mut text = [0; 16];
             let length = reader.read(&mut text).unwrap();
             assert_eq!(&text[..length], b"42");
-            forget(&at(name), 42);
+            remove_own(&at(name), 42);
             assert!(fs::symlink_metadata(at(name)).is_ok_and(|there| !there.is_file()), "{name}");
         }
         fs::write(at("file"), "precious").unwrap();
@@ -121,9 +123,9 @@ mod tests {
         assert!(said("to-file").contains("it is a link to a file"), "{}", said("to-file"));
         for name in ["to-nowhere", "directory"] {
             assert!(said(name).contains(name), "{}", said(name));
-            forget(&at(name), 42);
+            remove_own(&at(name), 42);
         }
-        forget(&at("to-file"), 42);
+        remove_own(&at("to-file"), 42);
         assert_eq!(fs::read_to_string(at("to-file")).unwrap(), "precious");
         assert!(!at("nowhere").exists() && at("to-nowhere").is_symlink() && at("directory").is_dir());
     }

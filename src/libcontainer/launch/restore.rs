@@ -1,7 +1,6 @@
 //! `restore`: CRIU makes the processes of a container from images. The container is made completely, or nothing remains
 //! of it.
 
-use crate::sys::errno::in_words;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,19 +11,21 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::child::Child;
-use super::create::{Creator, Reached, has_made, save, undone_with_hooks, will_make};
-use super::for_criu::{in_mounts_of, in_network_of, with_bound};
+use super::create::{NewContainer, Reached, note_init};
 use super::hook_files::HookFiles;
+use super::hooks::HookList;
+use super::host_parts;
 use super::identity::Identity;
 use super::image_check;
 use super::images::{Allow, Directories, Images, config_file, must_not_be_restricted, options};
+use super::inside::{in_mounts_of, in_network_of, with_bound};
 use super::kept_label::{self, UNCONFINED};
 use super::open_images;
 use super::resources::KernelGroups;
-use super::{console, hooks, mount_points, pidfile, record};
+use super::{mount_points, pidfile, record, scm_rights};
 use crate::cgroup::{Cgroup, systemd};
-use crate::config::{Config, Warning};
-use crate::container::{Container, Lock, ProcessId, Reserved, Root, start_time};
+use crate::config::Warning;
+use crate::container::{Container, Lock, Reserved};
 use crate::criu::{
     CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, CriuVersion, InheritFd,
     JoinNamespace, Notice, Options, Setup,
@@ -33,9 +34,10 @@ use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Namespace;
 use crate::host::cgroups::memberships;
 use crate::plan::images::JoinedNamespace;
-use crate::plan::step::What as Step;
-use crate::plan::{Flags, Keyring, Plan};
+use crate::plan::step::{Step, What};
+use crate::plan::{Keyring, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
+use crate::sys::errno::in_words;
 use crate::sys::handed::Handed;
 use crate::sys::mount::{Attributes, Reach, set_attributes};
 use crate::sys::net::loopback_up;
@@ -46,29 +48,17 @@ const LOG: &str = "restore.log";
 /// The bind mount of the root for CRIU, in the container's directory: CRIU needs the root to be a mount point.
 const BOUND_ROOT: &str = "criu-root";
 
-/// The parameters of a container that is made from images.
+/// The parameters of `restore`.
 #[derive(Debug)]
 pub struct Restore<'a> {
-    /// The root directory of the containers.
-    pub root: &'a Root,
-    /// The bytes of config.json.
-    pub text: &'a [u8],
-    /// The parsed config.
-    pub config: &'a Config,
-    /// The flags of the caller.
-    pub flags: &'a Flags,
-    /// The plan that `create` would carry out.
-    pub plan: &'a Plan,
+    /// The container.
+    pub new: NewContainer<'a>,
     /// The directory of the images, and CRIU's options.
-    pub imaging: Images,
+    pub images: Images,
     /// The socket that receives the master of the terminal.
     pub terminal: Option<OwnedFd>,
     /// Standard input, output and error; one that is not set is ours.
     pub streams: [Option<OwnedFd>; 3],
-    /// `--pid-file`.
-    pub pid_file: Option<PathBuf>,
-    /// What a `delete --force` by another process does to the caller.
-    pub creator: Creator,
     /// `--lsm-profile`: `apparmor:NAME`, `selinux:LABEL`.
     pub lsm_profile: Option<String>,
     /// `--lsm-mount-context`: the SELinux label of mounts.
@@ -90,7 +80,7 @@ pub struct Restored {
 
 impl Restored {
     /// Releases the lock. Returns the container and its process.
-    pub fn parts(self) -> (Container, Child) {
+    pub fn into_parts(self) -> (Container, Child) {
         (self.container, self.child)
     }
 }
@@ -116,27 +106,11 @@ impl Restore<'_> {
     /// # Errors
     /// A failure of CRIU, or of the runtime.
     pub fn make(mut self) -> Result<Restored> {
-        must_not_be_restricted(&self.config.spec.annotations().clone().unwrap_or_default())?;
-        let mut reserved = self.root.reserve(&self.flags.id)?;
-        if self.creator == Creator::Spared {
-            reserved.spare_creator();
-        }
-        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
-        let identity = Identity {
-            id: &self.flags.id,
-            bundle: &self.flags.bundle,
-            version: self.config.spec.version(),
-            annotations: &annotations,
-            init: None,
-            environment: self.root.environment(),
-        };
-        let mut reached = Reached::Nothing;
-        match self.fill(&mut reserved, &identity, &mut reached) {
-            Ok((container, child, warnings)) => {
-                Ok(Restored { container, child: child.keep(), warnings, _lock: reserved.complete()? })
-            }
-            Err(error) => Err(undone_with_hooks(reserved, error, reached, self.config, &identity)),
-        }
+        let new = self.new;
+        must_not_be_restricted(&new.config.spec.annotations().clone().unwrap_or_default())?;
+        let ((container, child, warnings), lock) =
+            new.make(|reserved, identity, reached| self.fill(reserved, identity, reached))?;
+        Ok(Restored { container, child: child.keep(), warnings, _lock: lock })
     }
 
     fn fill(
@@ -145,34 +119,32 @@ impl Restore<'_> {
         identity: &Identity<'_>,
         reached: &mut Reached,
     ) -> Result<(Container, Child, Vec<Warning>)> {
-        reserved.take_note(|note| will_make(self.plan, note, identity.environment))?;
-        if let Some(why) = self.plan.not_restorable() {
+        if let Some(why) = self.new.plan.not_restorable() {
             bail!("{why}");
         }
-        HookFiles::check(self.plan, identity.annotations)?;
+        HookFiles::check(self.new.plan, identity.annotations)?;
         let root = self.root_directory()?;
-        let (contents, faults) = image_check::against(&self.imaging, self.plan, identity.annotations, Some(&root))?;
-        image_check::must_be_none(&self.imaging, &faults)?;
-        image_check::must_be_none(&self.imaging, &image_check::memory_faults(&self.imaging.directory))?;
-        mount_points::make(&root, &self.plan.mount_points())?;
-        let resources = KernelGroups::make(self.plan, identity.environment)?;
-        reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
-        reserved.keep_config(self.text)?;
+        let (contents, faults) =
+            image_check::check_with_plan(&self.images, self.new.plan, identity.annotations, Some(&root))?;
+        image_check::must_be_none(&self.images, &faults)?;
+        mount_points::make(&root, &self.new.plan.mount_points())?;
+        let resources = self.new.make_groups(reserved)?;
+        reserved.keep_config(self.new.text)?;
         let bound = reserved.path().join(BOUND_ROOT);
         fs::create_dir(&bound).with_context(|| format!("mkdir {}", bound.display()))?;
         let bound = bound.canonicalize()?;
         let (handed, inherited) = self.handed()?;
         let streams = CriuStreams::PassedOn(std::mem::take(&mut self.streams));
         let (tree, place) = (c_path(&root)?, c_path(&bound)?);
-        let (imaging, environment) = (&self.imaging, self.root.environment());
-        let has_own_users = self.plan.id_maps.is_some();
+        let (images, environment) = (&self.images, self.new.root.environment());
+        let has_own_users = self.new.plan.id_maps.is_some();
         // CRIU mounts in these directories, so they must belong to CRIU's mount namespace.
         let (mut criu, directories) = with_bound(&tree, &place, || {
-            let mut directories = Directories::open(imaging, LOG)?;
+            let mut directories = Directories::open(images, LOG)?;
             if has_own_users {
-                open_images::search_by_all(&imaging.directory, &mut directories)?;
+                open_images::search_by_all(&images.directory, &mut directories)?;
             }
-            let criu = Criu::begin(Setup { program: imaging.program(), streams, handed, environment, thaw: None })?;
+            let criu = Criu::begin(Setup { program: images.criu_program(), streams, handed, environment, thaw: None })?;
             Ok((criu, directories))
         })?;
         self.enter_groups(&criu, resources.cgroup())?;
@@ -193,27 +165,29 @@ impl Restore<'_> {
         drop(criu.finish());
         let Making { resources, child, container, warnings, .. } = making;
         done.inspect_err(|_| {
-            if let (Some(path), Some(child)) = (&self.pid_file, &child) {
-                pidfile::forget(path, child.pid);
+            if let (Some(path), Some(child)) = (self.new.pid_file, &child) {
+                pidfile::remove_own(path, child.pid);
             }
         })?;
         let (Some(container), Some(child)) = (container, child) else { bail!("criu has restored no process") };
         resources.keep();
+        // If it stays, `delete` removes it.
         let _ = fs::remove_dir(&bound);
         Ok((container, child, warnings))
     }
 
     /// The container's root on the host, without links.
     fn root_directory(&self) -> Result<PathBuf> {
-        let root = self.config.spec.root().as_ref().map_or(Path::new(""), |root| root.path());
-        let root = self.flags.bundle.join(root);
+        let root = self.new.config.spec.root().as_ref().map_or(Path::new(""), |root| root.path());
+        let root = self.new.flags.bundle.join(root);
         root.canonicalize().with_context(|| format!("root.path: {}", root.display()))
     }
 
     /// The descriptors that CRIU gets at its beginning. The second list names the namespaces among them.
     fn handed(&self) -> Result<(Handed, Vec<InheritFd>)> {
         let (mut descriptors, mut inherited) = (Vec::new(), Vec::new());
-        for JoinedNamespace { path, .. } in self.plan.joined_namespaces().iter().filter(|joined| joined.key().is_some())
+        for JoinedNamespace { path, .. } in
+            self.new.plan.joined_namespaces().iter().filter(|joined| joined.key().is_some())
         {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(CWD, path.as_path(), flags, Mode::empty());
@@ -223,19 +197,19 @@ impl Restore<'_> {
                 })?,
             );
         }
-        let keys = self.plan.joined_namespaces().into_iter().filter_map(|joined| joined.key());
+        let keys = self.new.plan.joined_namespaces().into_iter().filter_map(|joined| joined.key());
         let opened = descriptors.iter().map(|fd| fd.as_raw_fd());
         inherited.extend(keys.zip(opened).map(|(key, fd)| InheritFd { key: key.to_owned(), fd }));
         let null: OwnedFd =
             fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?.into();
-        inherited.extend(image_check::streams(&self.imaging.directory, null.as_raw_fd())?);
+        inherited.extend(host_parts::streams(&self.images.directory, null.as_raw_fd())?);
         descriptors.push(null);
-        let keyring = match &self.flags.keyring {
+        let keyring = match &self.new.flags.keyring {
             Keyring::Named(name) => CString::new(name.as_str()).ok(),
             Keyring::Inherited => None,
         };
         // Before 3.19, CRIU does not restore no_new_privs. Its processes inherit it.
-        let process = self.config.spec.process().as_ref();
+        let process = self.new.config.spec.process().as_ref();
         let no_new_privs = process.and_then(|process| process.no_new_privileges()).unwrap_or(false);
         Ok((Handed { descriptors, keyring, no_new_privs }, inherited))
     }
@@ -244,15 +218,15 @@ impl Restore<'_> {
     fn enter_groups(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
         let Some(cgroup) = cgroup else { return Ok(()) };
         let pid = criu.pid();
-        let unit = self.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
-        let starting = unit.map(|unit| systemd::start(unit, pid, self.root.environment())).transpose()?;
+        let unit = self.new.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
+        let starting = unit.map(|unit| systemd::start(unit, pid, self.new.root.environment())).transpose()?;
         let by_us = |key: &&String| unit.is_none() || !matches!(key.as_str(), "" | "systemd");
         cgroup.paths().keys().filter(by_us).try_for_each(|key| cgroup.enter(key, pid))?;
-        if let (Some(starting), Some(planned)) = (starting, &self.plan.cgroup) {
+        if let (Some(starting), Some(planned)) = (starting, &self.new.plan.cgroup) {
             starting.wait()?;
             cgroup.enter_below_unit(&planned.placement, &planned.writes, pid)?;
         }
-        let groups = self.plan.resctrl.as_ref().map(crate::plan::resctrl::ResctrlGroup::joined).unwrap_or_default();
+        let groups = self.new.plan.resctrl.as_ref().map(crate::plan::resctrl::ResctrlGroup::joined).unwrap_or_default();
         resctrl::join(&groups, pid, &Kernel)
     }
 
@@ -268,13 +242,13 @@ impl Restore<'_> {
         let needs = [
             (self.lsm_profile.is_some(), CriuFeature::LsmProfile),
             (self.lsm_mount_context.is_some(), CriuFeature::LsmMountContext),
-            (self.imaging.network_lock.is_some(), CriuFeature::NetworkLock),
-            (self.imaging.allows(Allow::TcpClose), CriuFeature::TcpClose),
+            (self.images.network_lock.is_some(), CriuFeature::NetworkLock),
+            (self.images.allows(Allow::TcpClose), CriuFeature::TcpClose),
             (self.terminal.is_some(), CriuFeature::Terminal),
         ];
         needs.into_iter().filter(|(requested, _)| *requested).try_for_each(|(_, need)| version.must_have(need))?;
         let mut join_ns = Vec::new();
-        for joined in self.plan.joined_namespaces() {
+        for joined in self.new.plan.joined_namespaces() {
             match joined.name {
                 "net" => version.must_have(CriuFeature::NetworkNamespace)?,
                 "pid" => version.must_have(CriuFeature::PidNamespace)?,
@@ -285,21 +259,21 @@ impl Restore<'_> {
                 }
             }
         }
-        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
+        let annotations = self.new.config.spec.annotations().clone().unwrap_or_default();
         let requested = Options {
             evasive_devices: Some(true),
             rst_sibling: Some(true),
             root: Some(bound.to_string_lossy().into_owned()),
             inherit_fd,
             join_ns,
-            ext_mnt: image_check::external_mounts(self.plan, Some(root), &self.imaging.directory)?,
+            ext_mnt: host_parts::external_mounts(self.new.plan, Some(root), &self.images.directory)?,
             cg_root: cgroup_roots(criu.pid())?,
             lsm_profile: self.lsm_profile.clone(),
             lsm_mount_context: self.lsm_mount_context.clone(),
             config_file: config_file(&annotations),
             // The new way of 3.17 cannot do this in a user namespace on a host whose mounts are shared.
-            mntns_compat_mode: self.plan.id_maps.as_ref().map(|_| version < CriuVersion::new(3, 18, 0)),
-            ..options(&self.imaging, directories)
+            mntns_compat_mode: self.new.plan.id_maps.as_ref().map(|_| version < CriuVersion::new(3, 18, 0)),
+            ..options(&self.images, directories)
         };
         Ok(CriuReq { r#type: CriuReqType::Restore.into(), opts: Some(requested), ..CriuReq::default() })
     }
@@ -316,7 +290,7 @@ impl Restore<'_> {
             match said {
                 CriuMessage::Done => return Ok(()),
                 CriuMessage::Failed(said) => return Err(directories.failed("restore", &said)),
-                CriuMessage::Notice(notice) => match self.attend(notice, making) {
+                CriuMessage::Notice(notice) => match self.handle(notice, making) {
                     Ok(()) => criu.go_on()?,
                     Err(error) => {
                         // CRIU ends the processes that it has made. Its answer has no new information.
@@ -329,14 +303,15 @@ impl Restore<'_> {
         }
     }
 
-    fn attend(&mut self, notice: Notice, making: &mut Making<'_>) -> Result<()> {
+    /// Does what CRIU waits for at this stage of the restore (criu(8), action scripts).
+    fn handle(&mut self, notice: Notice, making: &mut Making<'_>) -> Result<()> {
         match (notice.script.as_str(), notice.pid) {
-            ("setup-namespaces", Some(pid)) => self.namespaces_are_there(pid, making),
-            ("post-restore", Some(pid)) => self.processes_are_there(pid, making),
-            ("pre-resume", _) => self.before_the_processes_run(making),
+            ("setup-namespaces", Some(pid)) => self.setup_namespaces(pid, making),
+            ("post-restore", Some(pid)) => self.post_restore(pid, making),
+            ("pre-resume", _) => self.pre_resume(making),
             ("orphan-pts-master", _) => match (notice.descriptor, self.terminal.take()) {
                 (Some(master), Some(socket)) => {
-                    console::send(socket.as_fd(), b"/dev/pts/ptmx", master.as_fd()).context("RestoreFrom::console")
+                    scm_rights::send(socket.as_fd(), b"/dev/pts/ptmx", master.as_fd()).context("RestoreFrom::console")
                 }
                 _ => Ok(()),
             },
@@ -345,27 +320,27 @@ impl Restore<'_> {
     }
 
     /// The first process exists. It is still empty.
-    fn namespaces_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
+    fn setup_namespaces(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
-        if self.plan.init.iter().any(|step| step.what == Step::Loopback) {
+        if self.new.plan.init.iter().any(|step| step.what == What::Loopback) {
             let up =
                 || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}", errno = in_words(&errno)));
             in_network_of(pid, up)?;
         }
-        let each = &self.plan.runtime_hooks;
-        let files = HookFiles::of(each, making.identity)?;
-        each.iter().try_for_each(|hooks| {
-            let state = making.identity.state(hooks.status, pid);
-            hooks::run(&hooks.list, &state, making.identity, &hooks.at, &files, None)
+        let each = &self.new.plan.runtime_hooks;
+        let files = HookFiles::open_for(each, making.identity)?;
+        let identity = making.identity;
+        each.iter().try_for_each(|RuntimeHooks { list, status, at }| {
+            HookList { hooks: list, state: &identity.state(status, pid), identity, at, files: &files, init: None }.run()
         })
     }
 
     /// All processes exist, and do not run yet. From here on the container exists.
-    fn processes_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
+    fn post_restore(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
-        making.warnings.extend(making.resources.limit(self.plan)?);
+        making.warnings.extend(making.resources.limit(self.new.plan)?);
         let cgroup = making.resources.cgroup();
-        if let (Some(cgroup), Some(planned)) = (cgroup, &self.plan.cgroup) {
+        if let (Some(cgroup), Some(planned)) = (cgroup, &self.new.plan.cgroup) {
             if planned.placement.unit.is_some() {
                 cgroup.apply(&planned.writes)?;
                 let why = cgroup.apply_devices(&planned.devices, planned.placement.on_forbidden_devices)?;
@@ -373,7 +348,7 @@ impl Restore<'_> {
             }
             planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.delegate_to(owner, pid))?;
         }
-        let mut record = record::assemble(self.config, self.flags, self.plan, pid, cgroup)?;
+        let mut record = record::assemble(self.new.config, self.new.flags, self.new.plan, pid, cgroup)?;
         record.external_descriptors.clone_from(&making.streams);
         if has_own_time(pid) && !record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWTIME") {
             record
@@ -381,15 +356,15 @@ impl Restore<'_> {
                 .namespaces
                 .push(crate::container::RecordedNamespace { kind: "NEWTIME".to_owned(), path: String::new() });
         }
-        wait::check()?;
-        making.container = Some(save(making.reserved, record, self.pid_file.as_deref(), pid)?);
+        wait::must_not_be_interrupted()?;
+        making.container = Some(self.new.save(making.reserved, record)?);
         Ok(())
     }
 
     /// The security label of the first process: the new one, that of the images, or that of config.json.
     fn label(&self, kept: Option<String>) -> Option<String> {
         let new = self.lsm_profile.as_deref().and_then(|text| text.split_once(':')).map(|(_, label)| label.to_owned());
-        let process = self.config.spec.process().as_ref();
+        let process = self.new.config.spec.process().as_ref();
         let written = || {
             let process = process?;
             let mut both = [process.selinux_label(), process.apparmor_profile()].into_iter().flatten();
@@ -399,13 +374,14 @@ impl Restore<'_> {
     }
 
     /// Checks the security label, and makes the root read-only again: CRIU leaves it writable.
-    fn before_the_processes_run(&self, making: &Making<'_>) -> Result<()> {
+    fn pre_resume(&self, making: &Making<'_>) -> Result<()> {
         if let (Some(label), Some(child)) = (&making.label, &making.child) {
             kept_label::must_be_again(label, child.pid)?;
         }
-        let is_root =
-            |step: &crate::plan::step::Step| matches!(&step.what, Step::Finish { path, .. } if path.as_c_str() == c".");
-        let Some(child) = making.child.as_ref().filter(|_| self.plan.init.iter().any(is_root)) else { return Ok(()) };
+        let is_root = |step: &Step| matches!(&step.what, What::Finish { path, .. } if path.as_c_str() == c".");
+        let Some(child) = making.child.as_ref().filter(|_| self.new.plan.init.iter().any(is_root)) else {
+            return Ok(());
+        };
         let close = || {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty());
@@ -426,11 +402,7 @@ fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
         .map_err(|errno| error!("pidfd_open {pid}: {errno}", errno = in_words(&errno)))?;
     making.child = Some(Child::new(pid, pidfd));
     *making.reached = Reached::Process;
-    if making.resources.cgroup().is_none_or(|cgroup| cgroup.paths().is_empty()) {
-        let start = start_time(pid)?;
-        making.reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
-    }
-    Ok(())
+    note_init(making.reserved, making.resources.cgroup(), pid)
 }
 
 /// CRIU puts the processes into a time namespace, so that their clocks continue.

@@ -36,7 +36,7 @@ fn flags(address: &AddressMessage) -> AddressFlags {
 
 /// The same address for the moved device. Attributes that describe the address stay. Attributes that the kernel
 /// computes are removed.
-fn again(address: &AddressMessage, index: u32) -> AddressMessage {
+fn with_index(address: &AddressMessage, index: u32) -> AddressMessage {
     let own = AddressFlags::Nodad
         | AddressFlags::Homeaddress
         | AddressFlags::Noprefixroute
@@ -69,7 +69,7 @@ fn shown(address: &AddressMessage) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RouteMessage {
     Link(LinkMessage),
-    Addresses(AddressMessage),
+    GetAddress(AddressMessage),
     Address(AddressMessage),
     Departed(Departed),
     Other,
@@ -107,7 +107,7 @@ impl NetlinkSerializable for RouteMessage {
     fn message_type(&self) -> u16 {
         match self {
             RouteMessage::Link(_) => libc::RTM_NEWLINK,
-            RouteMessage::Addresses(_) => libc::RTM_GETADDR,
+            RouteMessage::GetAddress(_) => libc::RTM_GETADDR,
             RouteMessage::Address(_) => libc::RTM_NEWADDR,
             RouteMessage::Departed(_) | RouteMessage::Other => 0,
         }
@@ -116,7 +116,7 @@ impl NetlinkSerializable for RouteMessage {
     fn buffer_len(&self) -> usize {
         match self {
             RouteMessage::Link(link) => link.buffer_len(),
-            RouteMessage::Addresses(address) | RouteMessage::Address(address) => address.buffer_len(),
+            RouteMessage::GetAddress(address) | RouteMessage::Address(address) => address.buffer_len(),
             RouteMessage::Departed(_) | RouteMessage::Other => 0,
         }
     }
@@ -124,7 +124,7 @@ impl NetlinkSerializable for RouteMessage {
     fn serialize(&self, buffer: &mut [u8]) {
         match self {
             RouteMessage::Link(link) => link.emit(buffer),
-            RouteMessage::Addresses(address) | RouteMessage::Address(address) => address.emit(buffer),
+            RouteMessage::GetAddress(address) | RouteMessage::Address(address) => address.emit(buffer),
             RouteMessage::Departed(_) | RouteMessage::Other => {}
         }
     }
@@ -157,7 +157,7 @@ impl Rtnetlink {
             socket.set_ext_ack(true)?;
             Ok(Rtnetlink(socket))
         };
-        open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", io_words(&error)))
     }
 
     /// Sets it up or down, and sets other attributes.
@@ -167,17 +167,17 @@ impl Rtnetlink {
         link.header.flags = up;
         link.header.change_mask = LinkFlags::Up;
         link.attributes = attributes.to_vec();
-        self.talk(RouteMessage::Link(link), NLM_F_ACK).map(drop)
+        self.request(RouteMessage::Link(link), NLM_F_ACK).map(drop)
     }
 
     fn add(&self, address: AddressMessage) -> Result<()> {
-        self.talk(RouteMessage::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        self.request(RouteMessage::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
     /// Adds the addresses, and brings the device up if `up` says so.
-    pub(super) fn dress(&self, index: u32, addresses: &[AddressMessage], up: LinkFlags) -> Result<()> {
+    pub(super) fn set_up(&self, index: u32, addresses: &[AddressMessage], up: LinkFlags) -> Result<()> {
         for address in addresses {
-            self.add(again(address, index)).with_context(|| format!("add {}", shown(address)))?;
+            self.add(with_index(address, index)).with_context(|| format!("add {}", shown(address)))?;
         }
         self.set(index, up, &[]).context("bring it up")
     }
@@ -186,26 +186,26 @@ impl Rtnetlink {
     pub(super) fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>> {
         let mut query = AddressMessage::default();
         query.header.family = AddressFamily::Unspec;
-        let all = self.talk(RouteMessage::Addresses(query), NLM_F_DUMP)?;
+        let all = self.request(RouteMessage::GetAddress(query), NLM_F_DUMP)?;
         Ok(all.into_iter().filter(|address| address.header.index == index && is_kept(address)).collect())
     }
 
     /// Sends one request, and receives all answers.
-    fn talk(&self, message: RouteMessage, flags: u16) -> Result<Vec<AddressMessage>> {
+    fn request(&self, message: RouteMessage, flags: u16) -> Result<Vec<AddressMessage>> {
         let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         packet.header.flags = NLM_F_REQUEST | flags;
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        self.0.send(&bytes, 0).map_err(|error| error!("{}", kernel_words(&error)))?;
-        let mut heard = Vec::new();
+        self.0.send(&bytes, 0).map_err(|error| error!("{}", io_words(&error)))?;
+        let mut answers = Vec::new();
         loop {
             if !wait::readable(self.0.as_fd(), Some(Instant::now() + limits::ANSWER))? {
                 bail!("the kernel does not answer on its netlink socket in 10 s");
             }
-            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
-            if all_is_said(&bytes, &mut heard)? {
-                return Ok(heard);
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", io_words(&error)))?;
+            if take_addresses(&bytes, &mut answers)? {
+                return Ok(answers);
             }
         }
     }
@@ -231,7 +231,7 @@ impl Departures {
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Departures(socket))
         };
-        open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", io_words(&error)))
     }
 
     /// The devices that have left since the last call. The kernel sends the message before it answers the request that caused it.
@@ -243,7 +243,7 @@ impl Departures {
         let mut all = Vec::new();
         let until = Instant::now() + limits::ANSWER;
         while wait::readable(self.0.as_fd(), Some(Instant::now()))? {
-            let (bytes, sender) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
+            let (bytes, sender) = self.0.recv_from_full().map_err(|error| error!("{}", io_words(&error)))?;
             if Instant::now() > until {
                 bail!("the messages on a netlink socket do not end");
             }
@@ -273,13 +273,13 @@ fn next(rest: &mut &[u8]) -> Result<Option<NetlinkPayload<RouteMessage>>> {
 }
 
 /// Takes the addresses from a packet. Returns true after the last one.
-fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool> {
+fn take_addresses(mut rest: &[u8], answers: &mut Vec<AddressMessage>) -> Result<bool> {
     while let Some(payload) = next(&mut rest)? {
         match payload {
-            NetlinkPayload::InnerMessage(RouteMessage::Address(address)) => heard.push(address),
+            NetlinkPayload::InnerMessage(RouteMessage::Address(address)) => answers.push(address),
             NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
                 let errno = errno(code.get().checked_neg());
-                bail!(kernels_words(&header).map_or(words(errno), |said| said_with(&said, errno)));
+                bail!(extended_ack(&header).map_or(words(errno), |said| said_with(&said, errno)));
             }
             NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
             _ => {}
@@ -292,23 +292,23 @@ fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool>
 #[cfg(any(test, fuzzing))]
 pub fn read_bytes(bytes: &[u8]) {
     std::hint::black_box(Departed::parse(bytes));
-    let mut heard = Vec::new();
-    let _ = all_is_said(bytes, &mut heard);
-    for address in heard.iter().filter(|address| is_kept(address)) {
-        let address = again(address, 7);
+    let mut answers = Vec::new();
+    let _ = take_addresses(bytes, &mut answers);
+    for address in answers.iter().filter(|address| is_kept(address)) {
+        let address = with_index(address, 7);
         std::hint::black_box((shown(&address), flags(&address)));
     }
 }
 
 /// NLMSGERR_ATTR_MSG, which follows the header of the refused request (netlink(7), NETLINK_EXT_ACK).
-fn kernels_words(refused: &[u8]) -> Option<String> {
+fn extended_ack(refused: &[u8]) -> Option<String> {
     const MESSAGE: u16 = 1;
     let attributes = NlasIterator::new(refused.get(size_of::<libc::nlmsghdr>()..)?);
     let message = attributes.map_while(Result::ok).find(|attribute| attribute.kind() == MESSAGE)?;
     parse_string(message.value()).ok()
 }
 
-fn kernel_words(error: &io::Error) -> String {
+fn io_words(error: &io::Error) -> String {
     words(errno(error.raw_os_error()))
 }
 
@@ -334,12 +334,12 @@ mod tests {
         let header = vec![7; 16];
         let offset = attribute(2, &[0; 4]);
         let words = attribute(1, b"It stays\0");
-        assert_eq!(kernels_words(&[&header[..], &offset, &words].concat()).as_deref(), Some("It stays"));
+        assert_eq!(extended_ack(&[&header[..], &offset, &words].concat()).as_deref(), Some("It stays"));
         for none in [&[][..], &header, &[&header[..], &offset].concat(), &[&header[..], &[0; 8]].concat()] {
-            assert_eq!(kernels_words(none), None);
+            assert_eq!(extended_ack(none), None);
         }
         // A packet that was cut short.
-        assert_eq!(kernels_words(&[&header[..], &words[..7]].concat()), None);
+        assert_eq!(extended_ack(&[&header[..], &words[..7]].concat()), None);
     }
 
     #[test]

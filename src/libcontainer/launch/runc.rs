@@ -42,8 +42,10 @@ pub(super) fn start(container: &mut Container) -> Result<()> {
         container
             .process()
             .map_err(|_| error!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"))?;
+        // After an error, this looks again.
         let _ = poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&timespec(limits::LOOK_AT_INIT)));
     }
+    // runc's `start` and init do not need it any more. `delete` removes it.
     let _ = fs::remove_file(path);
     Ok(())
 }

@@ -15,11 +15,12 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 use super::child::Child;
 use super::hook_files::HookFiles;
+use super::hooks::HookList;
 use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
 use super::turns::Turns;
-use super::{agent, console, failure, hooks, host_mounts, id_maps, mount_ids, net_devices, open};
+use super::{agent, failure, host_mounts, id_maps, mount_ids, net_devices, open, scm_rights};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::container::{Lock, has_executed};
@@ -55,7 +56,7 @@ impl<'a> Launched<'a> {
             });
         }
         if let Some(maps) = &self.plan.joined_maps {
-            self.opened.warnings.extend(id_maps::unlike(self.child.pid, maps));
+            self.opened.warnings.extend(id_maps::differing(self.child.pid, maps));
         }
         Ok(SetUpProcess { launched: self, cgroup: cgroup.cloned() })
     }
@@ -91,9 +92,9 @@ impl SetUpProcess<'_> {
     }
 
     /// The reason why the process has ended before its program began. None if it lives.
-    pub fn end(&self) -> Option<Error> {
-        let ended = failure::ends_within(&self.launched.child.pidfd, 0, 100_000_000);
-        ended.then(|| failure::of_silence(&self.launched, self.cgroup.as_ref()))
+    pub fn why_it_ended(&self) -> Option<Error> {
+        let ended = failure::ends_within(&self.launched.child.pidfd, limits::CLOSED);
+        ended.then(|| failure::of_end(&self.launched, self.cgroup.as_ref()))
     }
 
     /// The files at the paths of the Landlock ruleset.
@@ -128,7 +129,7 @@ fn until_ready(
     let mut entry = CgroupEntry::new(cgroup);
     let mut turns = Turns::new(launched.plan);
     if enters_at_once(launched.plan) {
-        settled(launched, identity)?;
+        prepare_init(launched, identity)?;
         entry.begin(launched, identity.environment)?;
     }
     // ORDER: before we wait for init, which has closed its own end long ago.
@@ -137,14 +138,14 @@ fn until_ready(
         let said = receive(launched);
         // ORDER: before the warnings are returned, and also if init sends nothing any more: a dropped process is
         // killed.
-        let adopted = !turns.are_of_init() && adopt(launched, &mut entry, identity)?;
+        let adopted = !turns.init_exists() && adopt(launched, &mut entry, identity)?;
         if adopted {
-            turns.of_init();
+            turns.begin_init();
         }
         let (up, carried) = said?;
         match up {
             Some(Up::Request(request)) => {
-                turns.take(request)?;
+                turns.accept(request)?;
                 if matches!(request, Request::Cgroup | Request::Hooks(_)) {
                     entry.finish(launched)?;
                 }
@@ -152,13 +153,10 @@ fn until_ready(
                     // ORDER: a mount that a hook makes does not belong to the container.
                     host_mounts::add_submounts(lock)?;
                 }
-                if let (Request::Delegate, Some(cgroup)) = (request, cgroup) {
-                    delegate(launched, cgroup)?;
-                }
-                answer(launched, request, carried, identity)?;
+                carry_out(launched, request, carried, cgroup, identity)?;
                 match request {
                     Request::Tree(slot) => send_tree(launched, Slot(slot as usize))?,
-                    _ => say_go(&launched.talk)?,
+                    _ => send_go(&launched.socket)?,
                 }
             }
             Some(Up::Ready) => {
@@ -168,7 +166,7 @@ fn until_ready(
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
             // The bridge has ended.
             None if adopted => {}
-            None => return Err(failure::of_silence(launched, cgroup)),
+            None => return Err(failure::of_end(launched, cgroup)),
         }
     }
 }
@@ -216,18 +214,18 @@ impl<'c> CgroupEntry<'c> {
 
 /// Receives a packet, with its descriptor. None if no packet can come any more.
 fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
-    let (talk, process) = (&launched.talk, &launched.child.pidfd);
+    let (socket, process) = (&launched.socket, &launched.child.pidfd);
     let mut packet = [0u8; UP_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ended = false;
     loop {
         // The wait also ends with the process: another process may have init's end of the socket.
-        wait::ready(&[(talk.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)
+        wait::ready(&[(socket.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)
             .map_err(|stopped| failure::of_wait(launched, stopped))?;
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffer = &mut [IoSliceMut::new(&mut packet)];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        match rustix::net::recvmsg(talk, buffer, &mut control, flags).map(|got| got.bytes) {
+        match rustix::net::recvmsg(socket, buffer, &mut control, flags).map(|got| got.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => return Ok((None, None)),
             Err(Errno::AGAIN) if ended => return Ok((None, None)),
             // ORDER: init's last packet may have come in the meantime, so the socket is read once more. Signals are not read
@@ -250,8 +248,8 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
     }
 }
 
-fn say_go(talk: &OwnedFd) -> Result<()> {
-    match rustix::io::write(talk, &GO) {
+fn send_go(socket: &OwnedFd) -> Result<()> {
+    match rustix::io::write(socket, &GO) {
         Ok(_) => Ok(()),
         // Init has ended. The next read returns the reason.
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
@@ -260,7 +258,7 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
 }
 
 /// Init, which the bridge has cloned as our child (CLONE_PARENT). None if we have it already.
-fn cloned(launched: &Launched<'_>) -> Result<Option<Child>> {
+fn init_of_bridge(launched: &Launched<'_>) -> Result<Option<Child>> {
     let Some(pid) = launched.opened.first_child.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(None) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
@@ -279,16 +277,16 @@ fn end_bridge(launched: &mut Launched<'_>) {
         return;
     }
     // ORDER: a bridge that has ended clones no more.
-    launched.child.end();
-    drop(cloned(launched));
+    launched.child.kill();
+    drop(init_of_bridge(launched));
 }
 
 /// Takes over init. Returns true if it is new.
 fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
-    let Some(init) = cloned(launched)? else { return Ok(false) };
+    let Some(init) = init_of_bridge(launched)? else { return Ok(false) };
     // The bridge ends soon, unless the container has frozen it.
     drop(std::mem::replace(&mut launched.child, init));
-    settled(launched, identity)?;
+    prepare_init(launched, identity)?;
     if !enters_at_once(launched.plan) {
         entry.begin(launched, identity.environment)?;
     }
@@ -296,13 +294,13 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Id
 }
 
 /// Does the work that needs init's pid: writes the files that only we may write, and makes the state for hooks.
-fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
+fn prepare_init(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
         let written = launched.opened.proc.write_of(pid, c"oom_score_adj", score.to_string().as_bytes());
         written.map_err(|errno| error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno)))?;
     }
-    resctrl::join(&launched.opened.groups, pid, &Kernel)?;
+    resctrl::join(&launched.opened.resctrl_groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
         if let Opening::HookState(status) = opening {
             let state = identity.state(status, pid_inside(pid)?);
@@ -324,10 +322,12 @@ fn pid_inside(pid: i32) -> Result<i32> {
     inside.map_or(Ok(pid), |inside| inside.parse().map_err(|why| error!("{}: NSpid: {why}", failed())))
 }
 
-fn answer(
+/// Does what init requests. The caller sends the answer.
+fn carry_out(
     launched: &mut Launched<'_>,
     request: Request,
     carried: Option<OwnedFd>,
+    cgroup: Option<&Cgroup>,
     identity: &Identity<'_>,
 ) -> Result<()> {
     let pid = launched.child.pid;
@@ -344,24 +344,26 @@ fn answer(
             }
             Ok(())
         }
-        // These requests need only an answer.
-        Request::Cgroup | Request::Delegate | Request::Tree(_) => Ok(()),
-        Request::Limits => limits(launched),
-        Request::Scheduler => scheduler(launched),
+        // `CgroupEntry` has moved init, and the answer carries the tree.
+        Request::Cgroup | Request::Tree(_) => Ok(()),
+        Request::Delegate => cgroup.map_or(Ok(()), |cgroup| delegate(launched, cgroup)),
+        Request::Limits => set_limits(launched),
+        Request::Scheduler => set_scheduler(launched),
         Request::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
-            let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
-            let files = HookFiles::of(each, identity)?;
+            let files = HookFiles::open_for(each, identity)?;
             let init = Some(launched.child.pidfd.as_fd());
-            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity, &hooks.at, &files, init))
+            each.iter().try_for_each(|RuntimeHooks { list, status, at }| {
+                HookList { hooks: list, state: &identity.state(status, pid), identity, at, files: &files, init }.run()
+            })
         }
         Request::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(error!("init runs these hooks itself"))
         }
         Request::MapIds(slot) => match launched.plan.openings.get(slot as usize) {
-            Some((Opening::Source(path, _, Some(mapped)), at)) => mount_ids::map_late(launched, carried, *mapped)
+            Some((Opening::Source(path, _, Some(mapped)), at)) => mount_ids::map_sent_tree(launched, carried, *mapped)
                 .with_context(|| format!("{at}: idmap {}", path.display())),
-            _ => mount_ids::map_new(launched, carried, Slot(slot as usize)),
+            _ => mount_ids::map_new_file_system(launched, carried, Slot(slot as usize)),
         },
         Request::NetDevices => {
             launched.opened.moved = Some(net_devices::move_to(pid, &launched.plan.net_devices)?);
@@ -376,6 +378,7 @@ fn answer(
     }
 }
 
+/// Gives init the cgroup below the container's own that the container manages.
 fn delegate(launched: &Launched<'_>, cgroup: &Cgroup) -> Result<()> {
     let delegated = launched.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.delegated.as_ref());
     delegated.map_or(Ok(()), |delegated| cgroup.delegate_below(delegated, launched.child.pid))
@@ -412,10 +415,10 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     if let Some(mapped) = ids {
         mount_ids::map(launched, &tree, path, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
-    console::send(launched.talk.as_fd(), &GO, tree.as_fd())
+    scm_rights::send(launched.socket.as_fd(), &GO, tree.as_fd())
 }
 
-fn limits(launched: &Launched<'_>) -> Result<()> {
+fn set_limits(launched: &Launched<'_>) -> Result<()> {
     for limit in &launched.plan.limits {
         crate::sys::sched::set_limit(launched.child.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {
             error!("{}: prlimit {} {}:{}: {}", limit.at, limit.name, limit.soft, limit.hard, words(errno))
@@ -424,7 +427,7 @@ fn limits(launched: &Launched<'_>) -> Result<()> {
     Ok(())
 }
 
-fn scheduler(launched: &Launched<'_>) -> Result<()> {
+fn set_scheduler(launched: &Launched<'_>) -> Result<()> {
     let (attr, at) = launched.plan.scheduler.as_ref().ok_or_else(|| error!("no scheduler in the plan"))?;
     crate::sys::sched::set_scheduler(launched.child.pid, attr)
         .map_err(|errno| error!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
@@ -432,13 +435,13 @@ fn scheduler(launched: &Launched<'_>) -> Result<()> {
 
 /// See `SetUpProcess::go`.
 pub(super) fn go(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Result<()> {
-    say_go(&launched.talk).context("init is gone")?;
+    send_go(&launched.socket).context("init is gone")?;
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart { .. })) {
         return Ok(());
     }
     // A process that traces init can hold its end of the socket open. Then the end of the stream does not come.
     while !wait::ready(
-        &[(launched.talk.as_fd(), PollFlags::IN), (launched.child.pidfd.as_fd(), PollFlags::IN)],
+        &[(launched.socket.as_fd(), PollFlags::IN), (launched.child.pidfd.as_fd(), PollFlags::IN)],
         Some(Instant::now() + limits::MOMENT),
     )
     .map_err(|stopped| failure::of_wait(launched, stopped))?
@@ -449,7 +452,7 @@ pub(super) fn go(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Result<()>
     }
     match receive(launched)?.0 {
         None if failure::has_begun(launched) => Ok(()),
-        None => Err(failure::of_silence(launched, cgroup)),
+        None => Err(failure::of_end(launched, cgroup)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
         Some(Up::Request(_) | Up::Ready) => Err(error!("unexpected packet from init")),
     }

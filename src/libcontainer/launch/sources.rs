@@ -65,7 +65,7 @@ impl BindSource<'_> {
     /// # Errors
     /// Those of open(2).
     pub(super) fn open(&self, slot: Slot, root: Option<&Path>, late: &mut Vec<Late>) -> Result<OwnedFd, Errno> {
-        match find(self.path, root)? {
+        match open_source(self.path, root)? {
             SourceFile::Host(file) => Ok(file),
             SourceFile::Inside(path) => {
                 late.push(Late { slot, path, reach: self.reach, ids: self.ids });
@@ -115,7 +115,7 @@ pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Opti
 ///
 /// # Errors
 /// Those of open(2).
-fn find(path: &Path, root: Option<&Path>) -> Result<SourceFile, Errno> {
+fn open_source(path: &Path, root: Option<&Path>) -> Result<SourceFile, Errno> {
     let open = |how| rustix::fs::openat2(CWD, path, PLACE, Mode::empty(), how);
     let Some(root) = root else { return open(ResolveFlags::empty()).map(SourceFile::Host) };
     let climbs = path.components().any(|part| part == Component::ParentDir);
@@ -142,41 +142,42 @@ fn leads(path: &Path, root: &Path) -> Leads {
 
 /// Follows links up to the root. None for a path with magic links or too many links: the kernel decides.
 fn followed(path: &Path, root: &Path) -> Option<Leads> {
-    let mut at = PathBuf::from("/");
-    let mut ahead: VecDeque<OsString> = parts(path).collect();
+    let mut here = PathBuf::from("/");
+    let mut ahead: VecDeque<OsString> = components(path).collect();
     let (mut links, mut through) = (0, false);
     while let Some(part) = ahead.pop_front() {
         if part == ".." {
-            at.pop();
+            here.pop();
             continue;
         }
-        at.push(&part);
+        here.push(&part);
         // A magic link has no text that could be followed (proc_pid_fd(5)).
-        if at.starts_with("/proc") {
+        if here.starts_with("/proc") {
             return None;
         }
-        if at.starts_with(root) {
+        if here.starts_with(root) {
             through = true;
             continue;
         }
-        if let Ok(to) = std::fs::read_link(&at) {
+        if let Ok(to) = std::fs::read_link(&here) {
             links += 1;
             if links > MAX_LINKS {
                 return None;
             }
-            at = if to.is_absolute() { PathBuf::from("/") } else { at.parent()?.to_owned() };
-            parts(&to).rev().for_each(|part| ahead.push_front(part));
+            here = if to.is_absolute() { PathBuf::from("/") } else { here.parent()?.to_owned() };
+            components(&to).rev().for_each(|part| ahead.push_front(part));
         }
     }
-    Some(match at.strip_prefix(root) {
+    Some(match here.strip_prefix(root) {
         Ok(rest) if rest.as_os_str().is_empty() => Leads::Inside(PathBuf::from(".")),
         Ok(rest) => Leads::Inside(rest.to_owned()),
-        Err(_) if through => Leads::Through(at),
+        Err(_) if through => Leads::Through(here),
         Err(_) => Leads::Outside,
     })
 }
 
-fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+/// The names of a path, and `..`. `.` and the root are left out.
+pub(super) fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
         Component::ParentDir => Some("..".into()),

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use super::cause::Waiting;
 use super::failure::{denial, ends_within, lives, must_not_have_starved};
 use super::hook_files::HookFiles;
+use super::hooks::{self, HookList};
 use super::identity::Identity;
-use super::{hooks, runc};
+use super::runc;
 use crate::config::{self, At};
 use crate::container::{AfterStart, Container, Does, EXEC_ANSWER, EXEC_FIFO, has_executed};
 use crate::error::{Context, Kind, Result, bail, error};
@@ -40,26 +41,26 @@ pub enum Began {
 /// It does not wait; a startContainer hook fails; its program cannot be executed; or a poststart hook fails, and the container
 /// is stopped.
 pub fn start(container: &mut Container) -> Result<Began> {
-    let late = if runc::waits(container)? {
-        let late = LateHooks::prepare(container)?;
+    let poststart = if runc::waits(container)? {
+        let poststart = PoststartHooks::prepare(container)?;
         runc::start(container)?;
-        late
+        poststart
     } else {
-        give_word_once(container)?
+        continue_init(container)?
     };
     // ORDER: after the lock is released: a hook that never ends must not block `delete --force`.
     if has_no_process(container) {
         return Ok(Began::Nothing);
     }
-    late.run(container).map(|()| Began::Program)
+    poststart.run(container).map(|()| Began::Program)
 }
 
 fn has_no_process(container: &Container) -> bool {
     container.record().coracle.is_some() && after_its_start(container).iter().all(|after| after.act() != Does::Program)
 }
 
-/// Returns the hooks that run after the program has begun.
-fn give_word_once(container: &mut Container) -> Result<LateHooks> {
+/// Tells our init to continue, and waits for its answer. Returns the hooks that run after the program has begun.
+fn continue_init(container: &mut Container) -> Result<PoststartHooks> {
     let _lock = container.lock()?;
     match container.status()? {
         Status::Created => {}
@@ -68,18 +69,19 @@ fn give_word_once(container: &mut Container) -> Result<LateHooks> {
         Status::Stopped => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
     }
     // ORDER: before the container continues. After an error here, it still waits.
-    let late = if has_no_process(container) { LateHooks::default() } else { LateHooks::prepare(container)? };
+    let poststart =
+        if has_no_process(container) { PoststartHooks::default() } else { PoststartHooks::prepare(container)? };
     let directory = container.directory();
-    let (last, cause) = give_word(container).context("exec fifo")?;
+    let (last, cause) = send_go(container).context("exec fifo")?;
     for name in [EXEC_FIFO, EXEC_ANSWER] {
         // Init does not read the fifo any more. `delete` removes the file.
         let _ = fs::remove_file(directory.join(name));
     }
-    answered(container, last, cause).map(|()| late)
+    must_have_begun(container, last, cause).map(|()| poststart)
 }
 
-/// Whether the program has begun.
-fn answered(container: &Container, last: Option<Up>, cause: Option<String>) -> Result<()> {
+/// Checks that the program has begun. `last` is the last packet of the answer, and `cause` the cause of a failed execve(2).
+fn must_have_begun(container: &Container, last: Option<Up>, cause: Option<String>) -> Result<()> {
     match last {
         None if has_no_process(container) => Ok(()),
         None => {
@@ -111,24 +113,24 @@ fn answered(container: &Container, last: Option<Up>, cause: Option<String>) -> R
 
 /// The poststart hooks of a container, and the open files for their output.
 #[derive(Debug, Default)]
-pub struct LateHooks {
+pub struct PoststartHooks {
     list: Vec<Hook>,
     files: HookFiles,
 }
 
-impl LateHooks {
+impl PoststartHooks {
     /// Reads them from the container's config, before its program begins.
     ///
     /// # Errors
     /// The config cannot be read, or a file for the output cannot be opened.
-    pub fn prepare(container: &Container) -> Result<LateHooks> {
+    pub fn prepare(container: &Container) -> Result<PoststartHooks> {
         let hooks = hooks::of_container(container)?;
         let list = hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default();
         if list.is_empty() {
-            return Ok(LateHooks::default());
+            return Ok(PoststartHooks::default());
         }
         let files = HookFiles::open(&container.record().annotations())?;
-        Ok(LateHooks { list, files })
+        Ok(PoststartHooks { list, files })
     }
 
     /// Runs the hooks, when the program runs. A hook that fails stops the container (runtime.md#lifecycle, step 9).
@@ -143,11 +145,14 @@ impl LateHooks {
         let annotations = record.annotations();
         let identity = Identity::of_record(record, &annotations, container.environment());
         let state = identity.state("running", record.init_process_pid);
-        hooks::run(&self.list, &state, &identity, &At::new("hooks.poststart"), &self.files, None).inspect_err(|_| {
+        let at = At::new("hooks.poststart");
+        let hooks =
+            HookList { hooks: &self.list, state: &state, identity: &identity, at: &at, files: &self.files, init: None };
+        hooks.run().inspect_err(|_| {
             if let Ok(process) = container.process() {
+                // It may have ended already. The container must be stopped when the error is reported.
                 let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
-                // The container must be stopped when the error is reported.
-                let _ = ends_within(&process, 10, 0);
+                let _ = ends_within(&process, limits::KILLED);
             }
         })
     }
@@ -156,7 +161,7 @@ impl LateHooks {
 /// Sends one byte, and reads the answer. If the program begins, the answer is `Ready`, and then the end of the stream, because
 /// the execve(2) has closed the other end. Otherwise it is the failure. If the stream ends without an answer, init was killed
 /// before, or had got the byte before. If the program cannot be executed, this also returns the cause, if it can be found.
-fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
+fn send_go(container: &Container) -> Result<(Option<Up>, Option<String>)> {
     let directory = container.directory();
     let open = |name: &str, flags| {
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
@@ -186,7 +191,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
                 packets += 1;
                 let up = Up::decode(&packet[..length]).ok_or_else(|| error!("unknown packet from init"))?;
                 if let Up::Failed(failed) = &up {
-                    cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
+                    cause = if is_exec(container, failed) { cause_of(container, failed) } else { None };
                     // Init waits for it, or has ended.
                     let _ = rustix::io::write(&fifo, &GO);
                 }
@@ -201,8 +206,8 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
 /// The largest number of packets in an answer: `Ready`, the failure of the exec, and one more from another version.
 const MOST_PACKETS: u32 = 3;
 
-/// Waits a moment for the answer. Returns true if no answer can come any more: init has ended, or has become the program. In
-/// these cases the stream may not end, because a process of the container may have opened the fifo by /proc/PID/fd.
+/// Waits for the answer for `limits::MOMENT` at most. Returns true if no answer can come any more: init has ended, or has become the
+/// program. In these cases the stream may not end, because a process of the container may have opened the fifo by /proc/PID/fd.
 fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> Result<bool> {
     let moment = wait::timespec(limits::MOMENT);
     let mut fds: Vec<_> = [Some(answer), init].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -215,7 +220,7 @@ fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> R
 }
 
 /// The reason why the program cannot be executed, while its init waits.
-fn why_not(container: &Container, failed: &Failure) -> Option<String> {
+fn cause_of(container: &Container, failed: &Failure) -> Option<String> {
     let process = container.process().ok()?;
     let config = config::load(&container.config().ok()?).ok()?;
     let requested = config.spec.process().as_ref()?;

@@ -18,7 +18,7 @@ pub struct Streams {
 
 impl Streams {
     /// The first number that the process does not use. None if nothing is set.
-    pub(super) fn end(&self) -> Option<RawFd> {
+    pub(super) fn first_unused(&self) -> Option<RawFd> {
         let some = !self.more.is_empty() || self.standard.iter().any(Option::is_some);
         some.then(|| RawFd::try_from(self.more.len()).unwrap_or(RawFd::MAX).saturating_add(3))
     }

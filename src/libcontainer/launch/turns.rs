@@ -27,12 +27,12 @@ impl<'p> Turns<'p> {
     }
 
     /// The bridge has made init. From now on, requests of the bridge are refused.
-    pub(super) fn of_init(&mut self) {
+    pub(super) fn begin_init(&mut self) {
         self.rest = self.init.take().unwrap_or_default().iter();
     }
 
     /// True if init exists. Without a bridge, it exists from the start. A bridge makes it later.
-    pub(super) fn are_of_init(&self) -> bool {
+    pub(super) fn init_exists(&self) -> bool {
         self.init.is_none()
     }
 
@@ -40,7 +40,7 @@ impl<'p> Turns<'p> {
     ///
     /// # Errors
     /// No remaining step sends this request.
-    pub(super) fn take(&mut self, request: Request) -> Result<()> {
+    pub(super) fn accept(&mut self, request: Request) -> Result<()> {
         match self.rest.find(|step| step.what.may_request(request)) {
             Some(_) => Ok(()),
             None => bail!("init has sent a request that it must not send at this time: {request:?}"),
@@ -61,16 +61,16 @@ mod tests {
         let hooks = Request::Hooks(HookPoint::CreateRuntime);
         let (bridge, init) = ([step(Request::Tree(3)), step(hooks)], [step(Request::Limits), step(Request::Scheduler)]);
         let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };
-        assert!(turns.take(Request::Tree(4)).is_err(), "another tree");
+        assert!(turns.accept(Request::Tree(4)).is_err(), "another tree");
         let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };
-        assert!(turns.take(Request::Tree(3)).is_ok());
-        assert!(turns.take(hooks).is_ok());
-        assert!(turns.take(hooks).is_err(), "twice");
-        turns.of_init();
-        assert!(turns.take(Request::Scheduler).is_ok(), "a step need not ask");
-        assert!(turns.take(Request::Limits).is_err(), "too late");
+        assert!(turns.accept(Request::Tree(3)).is_ok());
+        assert!(turns.accept(hooks).is_ok());
+        assert!(turns.accept(hooks).is_err(), "twice");
+        turns.begin_init();
+        assert!(turns.accept(Request::Scheduler).is_ok(), "a step need not ask");
+        assert!(turns.accept(Request::Limits).is_err(), "too late");
         let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };
-        turns.of_init();
-        assert!(turns.take(Request::Tree(3)).is_err(), "the bridge's");
+        turns.begin_init();
+        assert!(turns.accept(Request::Tree(3)).is_err(), "the bridge's");
     }
 }

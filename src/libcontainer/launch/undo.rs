@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::frozen::has_ended;
-use super::host_mounts::{add_submounts, must_have_none, take_away};
+use super::frozen::wait_for_end;
+use super::host_mounts::{add_submounts, must_have_none, unmount_all};
 use crate::cgroup::{Cgroup, frozen_on_version_1};
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
@@ -16,7 +16,7 @@ use crate::resctrl::{self, Kernel};
 /// The first failure. Then the note must stay.
 pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
     let cgroup = Cgroup::recorded(note.cgroup.clone(), note.unit.clone(), environment);
-    let init = note.init.map_or(Ok(()), |init| end(init, &cgroup));
+    let init = note.init.map_or(Ok(()), |init| kill_process(init, &cgroup));
     let cgroup = cgroup.kill().and_then(|()| cgroup.delete());
     // An init without its runtime ends by itself, so our own cgroups become empty.
     let coming = Cgroup::recorded(note.coming.clone(), None, environment).delete();
@@ -24,18 +24,19 @@ pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
     // ORDER: after init has ended. Until then it may mount something.
     let mounts = add_submounts(lock).and_then(|()| lock.mounted()).and_then(|mounted| {
         let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::new(PathBuf::new(), id)).collect();
-        take_away(&mounts)?.into_iter().next().map_or(Ok(()), Err)
+        unmount_all(&mounts)?.into_iter().next().map_or(Ok(()), Err)
     });
     let older = note.mounts.as_ref().map_or(Ok(()), must_have_none);
     init.and(cgroup).and(coming).and(groups).and(mounts).and(older)
 }
 
 /// Kills a process, and waits until it has ended.
-fn end(process: ProcessId, cgroup: &Cgroup) -> Result<()> {
+fn kill_process(process: ProcessId, cgroup: &Cgroup) -> Result<()> {
     let ProcessId { pid, start } = process;
     let Some(pidfd) = open_process(pid, start)? else { return Ok(()) };
+    // It may have ended already.
     let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-    if has_ended(&pidfd, pid, || Ok(cgroup.clone())) {
+    if wait_for_end(&pidfd, pid, || Ok(cgroup.clone())) {
         return Ok(());
     }
     match frozen_on_version_1(pid) {

@@ -86,7 +86,7 @@ pub(super) fn of_this_thread() -> Option<Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wait::{Interrupted, check, readable};
+    use crate::wait::{Interrupted, must_not_be_interrupted, readable};
 
     #[test]
     fn another_thread_ends_one_wait() {
@@ -97,7 +97,7 @@ mod tests {
         let work = std::thread::spawn(move || {
             theirs.over(|| {
                 ended.send(readable(reader.as_fd(), None)).unwrap();
-                assert_eq!(check(), Ok(()));
+                assert_eq!(must_not_be_interrupted(), Ok(()));
                 readable(reader.as_fd(), None)
             })
         });

@@ -15,27 +15,27 @@ use crate::plan::namespaces::{self, bit};
 use crate::sys::errno::words;
 use crate::sys::namespace::namespace_kind;
 
-/// The bundle, and what is known to be wrong with it.
-struct Seen<'a> {
+/// A check of a bundle, with the faults that are found so far.
+struct Check<'a> {
     directory: &'a Path,
     faults: &'a mut Faults,
 }
 
 /// Adds the mistakes that a look at the host shows. Places that have one already are left alone.
 pub(super) fn check(spec: &Spec, directory: &Path, faults: &mut Faults) {
-    let mut seen = Seen { directory, faults };
-    seen.root(spec);
-    seen.sources(spec);
-    seen.namespaces(spec);
-    seen.hooks(spec);
-    seen.limits(spec);
+    let mut check = Check { directory, faults };
+    check.root(spec);
+    check.sources(spec);
+    check.namespaces(spec);
+    check.hooks(spec);
+    check.limits(spec);
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     if let Some(path) = seccomp.and_then(|seccomp| seccomp.listener_path().as_ref()) {
-        seen.socket(path, &At::new("linux.seccomp.listenerPath"));
+        check.socket(path, &At::new("linux.seccomp.listenerPath"));
     }
 }
 
-impl Seen<'_> {
+impl Check<'_> {
     fn fault(&mut self, at: &At, path: &Path, why: &str) {
         if self.faults.iter().all(|fault| fault.at != *at) {
             self.faults.add(at.clone(), format!("{}: {why}", path.display()));

@@ -17,12 +17,12 @@ pub struct Protected {
     /// The mount from which our program is mapped now. The program does not need it any more. When its last descriptor
     /// is closed, the kernel waits for all CPUs (synchronize_rcu_expedited), so it is closed while init works.
     mount: Option<OwnedFd>,
-    by: By,
+    by: ProtectedBy,
 }
 
 /// The process that protects our program.
 #[derive(Debug)]
-pub(super) enum By {
+pub(super) enum ProtectedBy {
     /// This process, for itself and its children.
     Us,
     /// The child, before everything else: it maps our program again from this file, and closes it.
@@ -34,7 +34,7 @@ pub(super) enum By {
 impl Protected {
     /// The caller says that its program is protected.
     pub fn by_caller() -> Protected {
-        Protected { mount: None, by: By::Caller }
+        Protected { mount: None, by: ProtectedBy::Caller }
     }
 
     /// Prepares what the child needs to protect our program. This process does not change, and it may have many
@@ -50,11 +50,11 @@ impl Protected {
             // Without CAP_SYS_ADMIN, or on an old kernel: a copy in memory.
             Err(_) => (OwnFile::sealed_copy().map_err(failed)?, None),
         };
-        Ok(Protected { mount, by: By::Child(Box::new(image), Some(file)) })
+        Ok(Protected { mount, by: ProtectedBy::Child(Box::new(image), Some(file)) })
     }
 
     /// The mount that must be closed before the container can see us. None if another process protects our program.
-    pub(super) fn into_parts(self) -> (Option<OwnedFd>, By) {
+    pub(super) fn into_parts(self) -> (Option<OwnedFd>, ProtectedBy) {
         (self.mount, self.by)
     }
 }
@@ -76,8 +76,8 @@ pub fn protect() -> Result<Protected> {
         Ok(mount)
     });
     match mapped {
-        Ok(mount) => Ok(Protected { mount: Some(mount), by: By::Us }),
-        Err(_) if own_program::is_sealed() => Ok(Protected { mount: None, by: By::Us }),
+        Ok(mount) => Ok(Protected { mount: Some(mount), by: ProtectedBy::Us }),
+        Err(_) if own_program::is_sealed() => Ok(Protected { mount: None, by: ProtectedBy::Us }),
         // Without CAP_SYS_ADMIN, with several threads, or on an old kernel.
         Err(_) => {
             let copy = OwnFile::sealed_copy();

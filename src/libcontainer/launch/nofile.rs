@@ -15,7 +15,7 @@ pub type NofileLimit = (u64, u64);
 
 /// Our own limit while it is raised. All threads share the limit, and other threads make children, too.
 #[derive(Debug, Default)]
-pub(super) struct Lent {
+pub(super) struct Raised {
     /// Our former RLIMIT_NOFILE, while at least one container needs a higher one.
     before: Option<NofileLimit>,
     /// The number of containers that need a higher limit.
@@ -23,49 +23,50 @@ pub(super) struct Lent {
 }
 
 /// The lock for each clone and each change of the limit.
-static LENT: Mutex<Lent> = Mutex::new(Lent { before: None, needed_by: 0 });
+static RAISED: Mutex<Raised> = Mutex::new(Raised { before: None, needed_by: 0 });
 
-pub(super) fn lent() -> MutexGuard<'static, Lent> {
-    LENT.lock().unwrap_or_else(PoisonError::into_inner)
+/// Takes the lock.
+pub(super) fn lock() -> MutexGuard<'static, Raised> {
+    RAISED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Lent {
+impl Raised {
     /// The limit that the program of `plan` gets back. None if the limit has not changed, or if `process.rlimits` sets
     /// it.
-    pub(super) fn limit_of(&self, plan: &Plan) -> Option<NofileLimit> {
+    pub(super) fn limit_of_program(&self, plan: &Plan) -> Option<NofileLimit> {
         self.before.filter(|_| !plan.limits.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE))
     }
 }
 
 /// Our soft limit is raised while a value of this type exists. The last drop sets it back.
 #[derive(Debug)]
-pub struct Room(());
+pub struct MoreDescriptors(());
 
-impl Room {
+impl MoreDescriptors {
     /// Raises our own soft limit up to the hard limit, if `plan` needs more.
-    pub fn make(plan: &Plan) -> Option<Room> {
+    pub fn allow(plan: &Plan) -> Option<MoreDescriptors> {
         let needed = u64::try_from(plan.openings.len() + OTHERS).ok()?;
-        let mut lent = lent();
+        let mut raised = lock();
         // If this fails, an open(2) reports EMFILE later.
         let limit = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-        if lent.before.unwrap_or(limit).0 >= needed {
+        if raised.before.unwrap_or(limit).0 >= needed {
             return None;
         }
-        if lent.before.is_none() {
+        if raised.before.is_none() {
             set_limit(0, libc::RLIMIT_NOFILE, limit.1, limit.1).ok()?;
-            lent.before = Some(limit);
+            raised.before = Some(limit);
         }
-        lent.needed_by += 1;
-        Some(Room(()))
+        raised.needed_by += 1;
+        Some(MoreDescriptors(()))
     }
 }
 
-impl Drop for Room {
+impl Drop for MoreDescriptors {
     fn drop(&mut self) {
-        let mut lent = lent();
-        lent.needed_by -= 1;
-        if lent.needed_by == 0
-            && let Some((soft, hard)) = lent.before.take()
+        let mut raised = lock();
+        raised.needed_by -= 1;
+        if raised.needed_by == 0
+            && let Some((soft, hard)) = raised.before.take()
         {
             // The kernel never refuses a soft limit below the hard one.
             let _ = set_limit(0, libc::RLIMIT_NOFILE, soft, hard);

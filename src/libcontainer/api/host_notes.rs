@@ -5,13 +5,14 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Spec};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::config::{At, Warning};
-use crate::plan::mount_options;
+use crate::host::cpu_list::ranges;
 use crate::plan::resources::Write;
 use crate::plan::values::inside;
+use crate::plan::{self, mount_options};
 
 /// A program with less memory is killed before it begins.
 const LITTLE_MEMORY: i64 = 1 << 20;
@@ -95,11 +96,9 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
     for (name, requested, file, what) in lists {
         let (Some(requested), Ok(there)) = (requested, fs::read_to_string(file)) else { continue };
         let there = there.trim();
-        let listed = requested;
-        if let (Some(requested), Some(has)) = (numbers(requested), numbers(there))
-            && requested.iter().any(|number| !has.contains(number))
-        {
-            warn(notes, at.key("cpu").key(name), format!("{listed:?}: this host has the {what} {there}"));
+        let (Some(wanted), Some(present)) = (ranges(requested), ranges(there)) else { continue };
+        if wanted.into_iter().flatten().any(|number| !present.iter().any(|range| range.contains(&number))) {
+            warn(notes, at.key("cpu").key(name), format!("{requested:?}: this host has the {what} {there}"));
         }
     }
     let sizes = crate::cgroup::page_sizes();
@@ -111,20 +110,6 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
             warn(notes, place, format!("{:?}: this host has {has}", limit.page_size()));
         }
     }
-}
-
-/// The numbers of a list such as `0-3,8`. None for another form, and for one that is longer than any host's.
-fn numbers(list: &str) -> Option<Vec<u32>> {
-    let mut all = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= 1 << 16 || all.len() > 1 << 16 {
-            return None;
-        }
-        all.extend(first..=last);
-    }
-    Some(all)
 }
 
 /// A hook that runs before may make them.
@@ -157,10 +142,11 @@ fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
     if spec.hooks().is_some() || !is_filled {
         return;
     }
-    let candidates = candidates(process, name);
+    let in_root = |path: String| Path::new("/").join(inside(&process.cwd().join(path)));
+    let candidates: Vec<PathBuf> = plan::candidates(process).into_iter().map(in_root).collect();
     let mounts = || spec.mounts().iter().flatten().map(|mount| Path::new("/").join(inside(mount.destination())));
     let may_come = |path: &PathBuf| mounts().any(|mount| path.starts_with(&mount) || mount == *path);
-    if candidates.is_empty() || candidates.iter().any(|path| may_come(path) || is_there(&root, path)) {
+    if candidates.iter().any(|path| may_come(path) || is_there(&root, path)) {
         return;
     }
     let at = At::new("process.args").index(0);
@@ -171,36 +157,10 @@ fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
     warn(notes, at, said);
 }
 
-/// The paths that execvp(3) tries.
-fn candidates(process: &Process, name: &str) -> Vec<PathBuf> {
-    let cwd = process.cwd();
-    let full = |path: &Path| Path::new("/").join(inside(&cwd.join(path)));
-    if name.contains('/') {
-        return vec![full(Path::new(name))];
-    }
-    let path = process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix("PATH="));
-    path.unwrap_or_default()
-        .split(':')
-        .filter(|part| !part.is_empty())
-        .map(|part| full(&Path::new(part).join(name)))
-        .collect()
-}
-
 /// True also for what this user may not see.
 fn is_there(root: &OwnedFd, path: &Path) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let found =
         rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
     !matches!(found, Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_of_cpus_is_its_numbers() {
-        assert_eq!(numbers("0-2,8"), Some(vec![0, 1, 2, 8]));
-        assert_eq!((numbers(""), numbers("x"), numbers("0-99999999")), (Some(vec![]), None, None));
-    }
 }

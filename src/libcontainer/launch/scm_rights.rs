@@ -1,4 +1,4 @@
-//! Descriptors that are sent through sockets: the master of a terminal, a pidfd, a seccomp listener.
+//! Descriptors that are sent through sockets (SCM_RIGHTS, unix(7)): the master of a terminal, a pidfd, a seccomp listener.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -35,10 +35,11 @@ impl Life {
 
 /// None if the process does not exist. A file that cannot be read is an error: the process may live.
 fn stat(pid: i32) -> Result<Option<Life>, Errno> {
-    of_file(&of_process(pid))
+    life_in(&stat_of_process(pid))
 }
 
-fn of_file(path: &Path) -> Result<Option<Life>, Errno> {
+/// Reads a file `stat`. None if the process or thread does not exist.
+fn life_in(path: &Path) -> Result<Option<Life>, Errno> {
     match ProcessStat::read(path) {
         Ok(stat) => parse(&stat).map(Some).ok_or(Errno::INVAL),
         // read(2) returns the second if the process has ended since the open.
@@ -65,7 +66,7 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 pub fn has_executed(pid: i32) -> Option<bool> {
     /// PF_FORKNOEXEC (linux/sched.h).
     const FORK_NO_EXEC: u64 = 0x40;
-    Some(flags(&of_process(pid))? & FORK_NO_EXEC == 0)
+    Some(flags(&stat_of_process(pid))? & FORK_NO_EXEC == 0)
 }
 
 /// Whether the process is ending, with all its threads: the kernel closes its files, and waits for the other processes of
@@ -74,25 +75,29 @@ pub fn is_ending(pid: i32) -> bool {
     /// PF_EXITING (linux/sched.h).
     const EXITING: u64 = 0x4;
     let exits = |flags: u64| flags & EXITING != 0;
-    let others_exit = || threads(pid).is_ok_and(|mut all| all.all(|tid| flags(&of_thread(pid, tid)).is_none_or(exits)));
-    flags(&of_process(pid)).is_some_and(exits) && others_exit()
+    let others_exit =
+        || threads(pid).is_ok_and(|mut all| all.all(|tid| flags(&stat_of_thread(pid, tid)).is_none_or(exits)));
+    flags(&stat_of_process(pid)).is_some_and(exits) && others_exit()
 }
 
 fn flags(path: &Path) -> Option<u64> {
     ProcessStat::read(path).ok()?.number(9)
 }
 
-fn of_process(pid: i32) -> PathBuf {
+/// The path of the file.
+fn stat_of_process(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/stat"))
 }
 
-fn of_thread(pid: i32, tid: i32) -> PathBuf {
+/// The same for a thread.
+fn stat_of_thread(pid: i32, tid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/task/{tid}/stat"))
 }
 
 /// The threads of a process.
 fn threads(pid: i32) -> io::Result<impl Iterator<Item = i32>> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"))?;
+    // An entry that cannot be read is a thread that has ended.
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
@@ -118,7 +123,7 @@ pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
         Err(error) => return Err(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)),
     };
     for tid in threads {
-        match of_file(&of_thread(pid, tid))? {
+        match life_in(&stat_of_thread(pid, tid))? {
             Some(life) if !life.thread_ended => return Ok(Some(InitThread { tid, start: life.start })),
             _ => {}
         }
@@ -129,7 +134,7 @@ pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
 /// True if the thread lives, and belongs to process `pid`. Then everything that the caller has read since it found the thread
 /// belongs to this thread, too.
 pub(super) fn lives_on(pid: i32, thread: InitThread) -> Result<bool, Errno> {
-    let there = of_file(&of_thread(pid, thread.tid))?;
+    let there = life_in(&stat_of_thread(pid, thread.tid))?;
     Ok(there.is_some_and(|life| life.start == thread.start && !life.thread_ended))
 }
 
@@ -174,6 +179,7 @@ pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
 
 /// `pid`, and all other visible processes in its pid namespace.
 pub(super) fn with_pids_of(pid: i32) -> io::Result<Vec<i32>> {
+    // A process that has ended, or that we may not look at, is not visible.
     let namespace = |pid: i32| Namespace::of(pid, "pid").ok();
     let wanted = namespace(pid);
     let mut found = vec![pid];
@@ -205,7 +211,7 @@ mod tests {
         let life = |state: &str, threads: u32| {
             let fields = format!("7 (a) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 99 0\n");
             std::fs::write(file.path(), fields).unwrap();
-            of_file(file.path()).unwrap().unwrap()
+            life_in(file.path()).unwrap().unwrap()
         };
         assert_eq!(life("S", 1).start, 99);
         assert_eq!(
@@ -221,8 +227,8 @@ mod tests {
 
     #[test]
     fn a_process_that_cannot_be_read_counts_as_alive() {
-        assert_eq!(of_file(Path::new("/proc/self/not-there")), Ok(None));
-        assert_eq!(of_file(Path::new("/proc/self")), Err(Errno::ISDIR));
-        assert_eq!(of_file(Path::new("/proc/self/comm")), Err(Errno::INVAL));
+        assert_eq!(life_in(Path::new("/proc/self/not-there")), Ok(None));
+        assert_eq!(life_in(Path::new("/proc/self")), Err(Errno::ISDIR));
+        assert_eq!(life_in(Path::new("/proc/self/comm")), Err(Errno::INVAL));
     }
 }
