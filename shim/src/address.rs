@@ -47,7 +47,8 @@ pub fn take(path: &Path) -> io::Result<Found> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let lock = lock(directory)?;
     let stat = lock.metadata()?;
-    if ![0, rustix::process::geteuid().as_raw()].contains(&stat.uid()) || stat.mode() & 0o002 != 0 {
+    let by_group = stat.mode() & 0o020 != 0 && ![0, rustix::process::getegid().as_raw()].contains(&stat.gid());
+    if ![0, rustix::process::geteuid().as_raw()].contains(&stat.uid()) || stat.mode() & 0o002 != 0 || by_group {
         // another user's process could answer in place of a shim
         return Err(io::Error::other(format!("{}: other users can write this directory", directory.display())));
     }
@@ -185,7 +186,9 @@ mod tests {
         assert!(error.ends_with(": other users can write this directory"), "{error}");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o775)).expect("chmod");
         if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(directory.path(), Some(1), None).expect("chown");
+            std::os::unix::fs::chown(directory.path(), Some(0), Some(1)).expect("chown");
+            assert!(take(&path).is_err(), "its group can listen there");
+            std::os::unix::fs::chown(directory.path(), Some(1), Some(0)).expect("chown");
             assert!(take(&path).is_err(), "its owner can listen there");
             std::os::unix::fs::chown(directory.path(), Some(0), None).expect("chown");
         }

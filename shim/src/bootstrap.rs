@@ -61,6 +61,17 @@ pub fn stdin() -> Result<Vec<u8>, String> {
     if length as u64 > INPUT { Err(format!("stdin: longer than {INPUT} bytes")) } else { Ok(bytes) }
 }
 
+/// Writes an answer to stdout.
+///
+/// # Errors
+/// Those of write(2).
+pub fn print(answer: &[u8]) -> Result<(), String> {
+    let mut out = io::stdout();
+    // it has no end of a line: without `flush`, an error would be lost
+    let written = out.write_all(answer).and_then(|()| out.flush());
+    written.map_err(|error| format!("stdout: {error}", error = in_words(&error)))
+}
+
 /// Performs `start`.
 ///
 /// # Errors
@@ -72,6 +83,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let socket = address::of(directory, &flags.address, &flags.namespace, &group(&flags.id)?);
     let failed = |error: io::Error| format!("socket {}: {error}", socket.display(), error = in_words(&error));
     let found = address::take(&socket).map_err(failed)?;
+    let bound = address::bound(&socket);
     let address = format!("unix://{}", socket.display());
     // ORDER: everything that can fail is done before the process is made: it would stay after a failure
     let noted = note(&address);
@@ -79,16 +91,15 @@ pub fn start(flags: &Flags) -> Result<(), String> {
         Found::Serving => noted.map(|()| None),
         Found::Ours(listener) => noted
             .and_then(|()| serve(flags, &input, &socket, listener).map(Some))
-            .inspect_err(|_| drop(fs::remove_file(&socket))),
+            .inspect_err(|_| address::give_up(&socket, bound)),
     }?;
-    let written = io::stdout().write_all(&answer(&input, address));
-    written.map_err(|error| {
+    let written = print(&answer(&input, address));
+    written.inspect_err(|_| {
         // containerd never learns of this process
         if let Some(mut child) = child {
             let _ = child.kill();
-            let _ = fs::remove_file(&socket);
+            address::give_up(&socket, bound);
         }
-        format!("stdout: {error}", error = in_words(&error))
     })
 }
 

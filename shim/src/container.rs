@@ -45,10 +45,10 @@ pub struct Process {
     pub pid: i32,
     /// None after its end.
     pub made: Option<(libcontainer::Process, Token)>,
-    /// Its end, if it came while a start or a kill was running. It is reported after their answers.
+    /// Its end, if it came while a start, a kill, a pause or a resume was running. It is reported after their answers.
     pub held: Option<Exit>,
-    /// Signals to it that are not yet answered.
-    pub killing: u32,
+    /// The number of signals, pauses and resumes that are not yet answered.
+    pub unanswered: u32,
     pub exit: Option<Exit>,
     pub waiting: Vec<Reply>,
     pub outputs: Vec<Token>,
@@ -74,7 +74,7 @@ impl Process {
             pid: 0,
             made: None,
             held: None,
-            killing: 0,
+            unanswered: 0,
             exit: None,
             waiting: Vec::new(),
             outputs: Vec::new(),

@@ -134,7 +134,9 @@ impl Shim {
     fn created(&mut self, reply: Reply, order: Order, launched: Answer<Option<Launched>>) {
         let Order { at, bundle, rootfs, options, names, asked, .. } = order;
         let id = at.id.clone();
-        let deletions = self.creating.remove(&id).map(|creation| creation.deletions).unwrap_or_default();
+        let creation = self.creating.remove(&id);
+        let is_killed = creation.as_ref().is_some_and(|creation| creation.stop.is_interrupted());
+        let deletions = creation.map(|creation| creation.deletions).unwrap_or_default();
         let launched = match launched {
             Ok(launched) => launched,
             Err(status) => {
@@ -159,7 +161,12 @@ impl Shim {
         };
         self.containers.insert(id.clone(), container);
         if let Some(Launched { made, streams }) = launched {
-            self.adopt(&Whose { container: id, exec: None }, made, streams, Stage::Created);
+            let whose = Whose { container: id, exec: None };
+            self.adopt(&whose, made, streams, Stage::Created);
+            if let Some(process) = self.process_of(&whose).filter(|_| is_killed) {
+                // the kill, or the deletion, came just after it was made
+                process.kill_at_once();
+            }
         }
         let CreateTaskRequest { id, bundle, rootfs, terminal, stdin, stdout, stderr, checkpoint, .. } = asked;
         let io = Some(events::TaskIo { stdin, stdout, stderr, terminal });

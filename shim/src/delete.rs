@@ -79,13 +79,14 @@ impl Shim {
             self.close(process);
             return self.answer(reply, Ok(answer.encode_to_vec()));
         }
-        let (at, rootfs) = (container.at.clone(), container.rootfs.clone());
+        let (at, bundle, rootfs) = (container.at.clone(), container.bundle.clone(), container.rootfs.clone());
         if let Some(exit) = container.ended.filter(|_| container.init.exit.is_none()) {
             // it waits for the end of an exec, which may never come
+            self.look_for_oom_of(&whose.container);
             self.tell_exit(&whose, exit);
         }
         self.jobs.begin(move || {
-            let deleted = delete_all(&at, rootfs.as_deref());
+            let deleted = delete_all(&at, &bundle, rootfs.as_deref());
             Box::new(move |shim| shim.deleted(reply, &at.id, deleted))
         });
     }
@@ -114,6 +115,10 @@ impl Shim {
 
     /// Closes the streams of a process.
     fn close(&mut self, process: Process) {
+        if let Some(stop) = &process.stop {
+            // it is being started
+            stop.interrupt();
+        }
         for token in process.outputs.iter().chain(&process.input) {
             self.end_pump(*token);
         }
@@ -131,8 +136,10 @@ impl Shim {
 }
 
 /// Runs in a job: deletes the container, and then its root file system.
-fn delete_all(at: &At, rootfs: Option<&Path>) -> Answer<()> {
-    let deleted = match at.delete(Force::None) {
+fn delete_all(at: &At, bundle: &Path, rootfs: Option<&Path>) -> Answer<()> {
+    // images that were never restored: the id may be that of another engine's container
+    let is_ours = at.other_bundle(bundle).is_none();
+    let deleted = match if is_ours { at.delete(Force::None) } else { Ok(Vec::new()) } {
         Err(error) if *error.kind() == libcontainer::Kind::NotFound => Ok(()),
         other => other.map(drop).map_err(|error| of_runtime("failed to delete task", &error)),
     };

@@ -88,7 +88,10 @@ impl Shim {
         let deletions = self.deletions.iter().map(|deletion| deletion.deadline);
         let loggers = self.loggers.iter().map(|(_, deadline)| *deadline);
         let unread = self.unread.values().map(|(time, _)| *time);
+        // requests of a peer that reads again wait here, and no descriptor reports them
+        let halted = self.connections.values().any(|peer| peer.is_halted && peer.outbox.len() <= UNREAD_ANSWERS);
         deletions
+            .chain(halted.then(Instant::now))
             .chain(loggers)
             .chain(unread)
             .chain(self.publisher.deadline())

@@ -24,8 +24,8 @@ const SLOWEST: u32 = 5;
 /// The maximum number of events that wait.
 const LIMIT: usize = 2048;
 /// The number of events that wait, from which kills for lack of memory are not added: a container can cause any number of them, and
-/// they must not displace the ends of others.
-const NO_MORE_OOM: usize = 1024;
+/// they must not displace the ends of others, and not refuse new processes.
+const NO_MORE_OOM: usize = FEW / 2;
 /// The number and the bytes of waiting events above which containerd gets no new process: the rest of the queue is for the ends of
 /// those that it has.
 const FEW: usize = LIMIT / 2;

@@ -66,8 +66,8 @@ impl Shim {
     /// A process of a container has ended.
     pub(crate) fn exited(&mut self, whose: &Whose, exit: Exit) {
         let Some(process) = self.process_of(whose) else { return };
-        if process.stage == Stage::Starting || process.killing > 0 {
-            // ORDER: containerd must get the answers to Start and Kill before the exit event. At that event it deletes the task
+        if process.stage == Stage::Starting || process.unanswered > 0 {
+            // ORDER: containerd must get the answers to Start, Kill, Pause and Resume before the exit event. At that event it deletes the task
             // and closes its connection. A kill without an answer then counts as failed.
             process.held = Some(exit);
             return;
@@ -82,7 +82,8 @@ impl Shim {
         // its end is reported after theirs, and another container may have stopped them
         container.execs.values().filter_map(|exec| exec.stop.as_ref()).for_each(Stop::interrupt);
         container.freezing = Freezing::No;
-        if container.own_pids {
+        // not restored: another engine may have the container with this id
+        if container.own_pids || container.images.is_some() {
             return self.tell_of_init(&whose.container);
         }
         // ORDER: processes that share a pid namespace with others are killed with their init, before the end is
@@ -219,7 +220,7 @@ impl Shim {
         }
     }
 
-    fn look_for_oom_of(&mut self, id: &str) {
+    pub(crate) fn look_for_oom_of(&mut self, id: &str) {
         let token = self.watches.iter().find(|(_, (of, _))| of == id).map(|(token, _)| *token);
         if let Some(token) = token {
             self.look_for_oom(token);

@@ -1,11 +1,8 @@
 //! The answers of `-v` and `-info`.
 
-use libcontainer::in_words;
-use std::io::Write;
-
 use prost::Message as _;
 
-use crate::bootstrap::stdin;
+use crate::bootstrap::{print, stdin};
 use crate::messages::bootstrap::{RuntimeInfo, RuntimeVersion};
 use crate::messages::google::Any;
 use crate::options;
@@ -21,13 +18,12 @@ const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/featur
 /// # Errors
 /// Those of writing.
 pub fn version() -> Result<(), String> {
-    let mut out = std::io::stdout();
     let text = format!(
         "containerd-shim-coracle-v1:\n  Version:  {}\n  Revision: {}\n\n",
         env!("CARGO_PKG_VERSION"),
         libcontainer::COMMIT
     );
-    out.write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}", error = in_words(&error)))
+    print(text.as_bytes())
 }
 
 /// Answers with a `RuntimeInfo`. stdin contains options, or is empty.
@@ -48,7 +44,5 @@ pub fn info() -> Result<(), String> {
         features: Some(Any { type_url: FEATURES.to_owned(), value: features }),
         annotations: std::collections::BTreeMap::new(),
     };
-    std::io::stdout()
-        .write_all(&info.encode_to_vec())
-        .map_err(|error| format!("stdout: {error}", error = in_words(&error)))
+    print(&info.encode_to_vec())
 }

@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -19,6 +20,15 @@ use crate::owner::Owner;
 pub const ROLE: &str = "logger";
 /// The pipe of a logger's readiness carries this, and then the reason, if the logger was not executed.
 const NOT_EXECUTED: &[u8] = b"\0not executed: ";
+
+/// Waits for each logger until its time is over, and then kills it.
+pub fn end_all(loggers: Vec<(Logger, Instant)>) {
+    for (logger, deadline) in loggers {
+        let rest = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let _ = rustix::event::poll(&mut [PollFd::new(&logger.process, PollFlags::IN)], Some(&rest));
+        logger.signal(Signal::KILL);
+    }
+}
 
 /// The program of a `binary://` URI and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 
 use crate::address;
 use crate::cli::Flags;
+use crate::logger;
 use crate::shim::{Identity, Shim};
 
 /// Serves the socket on our stdin until containerd sends Shutdown.
@@ -35,10 +36,12 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(failed("serve"))?;
     shim.finish_protection(protection);
     shim.serve();
+    let loggers = std::mem::take(&mut shim.loggers);
     // ORDER: containerd calls `delete` at the end of its connection. `delete` holds the lock of the directory while it asks us on
     // our socket, so the socket must be closed before we wait for that lock. We may also have to wait for a disk
     // (`rootfs::take_away`)
     drop(shim);
     address::give_up(&flags.socket, bound);
+    logger::end_all(loggers);
     Ok(())
 }

@@ -245,15 +245,15 @@ impl Shim {
     pub fn begin_pump(&mut self, mut pump: Pump) -> Token {
         let token = self.poll.token();
         let waits = self.poll.add(pump.side(Next::Read).0, token, Interest::Read);
-        if waits.is_err() {
-            // it is a file, and always ready (epoll_ctl(2), EPERM)
+        if waits == Err(nix::errno::Errno::EPERM) {
+            // it is a file, and always ready (epoll_ctl(2))
             pump.reads_a_file();
         }
         let (side, interest) = pump.side(Next::Read);
         let waits = waits.or_else(|_| self.poll.add(side, token, interest));
         self.pumps.insert(token, pump);
         if waits.is_err() {
-            // both are files
+            // both are files, or epoll has no room
             self.run_pump(token);
             self.end_pump(token);
         }
@@ -264,7 +264,10 @@ impl Shim {
     pub fn run_pump(&mut self, token: Token) {
         let Some(pump) = self.pumps.get_mut(&token) else { return };
         let before = pump.waits();
-        let next = pump.step(&mut [0; ROOM]);
+        let mut buffer = [0; ROOM];
+        let next = pump.step(&mut buffer);
+        // a process that enters a container has a copy of this stack (`bootstrap::TUNABLES`)
+        std::hint::black_box(&mut buffer).fill(0);
         if next == before {
             if next == Next::Reader {
                 pump.await_reader();

@@ -17,7 +17,7 @@ use crate::shim::{Shim, Whose};
 impl Shim {
     pub(crate) fn start(&mut self, reply: Reply, asked: StartRequest) -> Answer<()> {
         let namespace = self.identity.namespace.clone();
-        if self.jobs.are_full_of(&asked.id) {
+        if self.jobs.are_full_of(&asked.id) || (!asked.exec_id.is_empty() && self.publisher.is_full()) {
             return Err(too_many());
         }
         let container = self.container(&asked.id)?;

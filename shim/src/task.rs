@@ -195,8 +195,12 @@ impl Shim {
             self.answer(reply, Ok(Vec::new()));
             return Ok(());
         }
+        if asked.exec_id.is_empty() && process.made.is_none() {
+            // it is not restored yet: another engine may have a container with this id
+            return Err(failure(Code::NotFound, "process already finished"));
+        }
         if asked.exec_id.is_empty() {
-            process.killing += 1;
+            process.unanswered += 1;
             self.jobs.begin(move || {
                 let done = at.kill(signal).map(|()| Vec::new()).map_err(|error| match error.kind() {
                     // it has just ended: engines treat this answer as success
@@ -205,7 +209,7 @@ impl Shim {
                     }
                     _ => of_runtime("OCI runtime kill failed", &error),
                 });
-                Box::new(move |shim| shim.killed(reply, at.id, done))
+                Box::new(move |shim| shim.answer_of_init(reply, at.id, done))
             });
             return Ok(());
         }
@@ -221,11 +225,12 @@ impl Shim {
         Ok(())
     }
 
-    fn killed(&mut self, reply: Reply, container: String, done: Answer<Vec<u8>>) {
+    /// Answers a call that acts on an init, and then reports its end, if it has come meanwhile.
+    fn answer_of_init(&mut self, reply: Reply, container: String, done: Answer<Vec<u8>>) {
         self.answer(reply, done);
         let whose = Whose { container, exec: None };
         let Some(process) = self.process_of(&whose) else { return };
-        process.killing = process.killing.saturating_sub(1);
+        process.unanswered = process.unanswered.saturating_sub(1);
         if let Some(exit) = process.held.take() {
             self.exited(&whose, exit);
         }
@@ -283,6 +288,7 @@ impl Shim {
             return Err(failure(Code::FailedPrecondition, state));
         }
         container.freezing = Freezing::UnderWay;
+        container.init.unanswered += 1;
         let at = container.at.clone();
         self.jobs.begin(move || {
             let done = at.pause();
@@ -291,12 +297,10 @@ impl Shim {
                     container.freezing = if done.is_ok() { Freezing::Done } else { Freezing::No };
                 }
                 if done.is_ok() {
-                    shim.publish(&events::TaskPaused { container_id: asked.id });
+                    shim.publish(&events::TaskPaused { container_id: asked.id.clone() });
                 }
-                shim.answer(
-                    reply,
-                    done.map(|()| Vec::new()).map_err(|error| of_runtime("OCI runtime pause failed", &error)),
-                );
+                let done = done.map(|()| Vec::new()).map_err(|error| of_runtime("OCI runtime pause failed", &error));
+                shim.answer_of_init(reply, asked.id, done);
             })
         });
         Ok(())
@@ -307,20 +311,20 @@ impl Shim {
         if container.freezing != Freezing::Done {
             return Err(failure(Code::FailedPrecondition, "cannot resume a container that is not paused"));
         }
+        container.freezing = Freezing::UnderWay;
+        container.init.unanswered += 1;
         let at = container.at.clone();
         self.jobs.begin(move || {
             let done = at.resume();
             Box::new(move |shim| {
-                if done.is_ok() {
-                    if let Ok(container) = shim.container(&asked.id) {
-                        container.freezing = Freezing::No;
-                    }
-                    shim.publish(&events::TaskResumed { container_id: asked.id });
+                if let Ok(container) = shim.container(&asked.id) {
+                    container.freezing = if done.is_ok() { Freezing::No } else { Freezing::Done };
                 }
-                shim.answer(
-                    reply,
-                    done.map(|()| Vec::new()).map_err(|error| of_runtime("OCI runtime resume failed", &error)),
-                );
+                if done.is_ok() {
+                    shim.publish(&events::TaskResumed { container_id: asked.id.clone() });
+                }
+                let done = done.map(|()| Vec::new()).map_err(|error| of_runtime("OCI runtime resume failed", &error));
+                shim.answer_of_init(reply, asked.id, done);
             })
         });
         Ok(())

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, SECRET, SHIM, World, gone, root_is_here, world};
+use crate::world::{Client, SECRET, SHIM, World, gone, root_is_here, skip, world};
 
 /// Compiles the attacker into the containers' root.
 pub fn put_attacker(world: &World) -> bool {
@@ -57,7 +57,7 @@ fn the_file_of_the_shim_cannot_be_written_by_a_container() {
     }
     let mut world = world();
     if !put_attacker(&world) {
-        println!("skipped: no C compiler");
+        skip("no C compiler");
         return;
     }
     fs::copy(&world.program, world.path("copy")).expect("a copy");
@@ -124,7 +124,7 @@ fn nothing_of_the_shim_is_in_a_process_that_a_container_sees() {
     }
     let world = world();
     if !put_attacker(&world) {
-        println!("skipped: no C compiler");
+        skip("no C compiler");
         return;
     }
     let mark = world.bundles.join("c1/config.json").display().to_string();
@@ -181,7 +181,7 @@ fn the_mount_of_the_shims_program_cannot_be_changed_while_execs_come_in() {
     }
     let world = world();
     if !put_attacker(&world) {
-        println!("skipped: no C compiler");
+        skip("no C compiler");
         return;
     }
     privileged(&world, "c1", &["/attacker", "unseal-next", "6"], None);
@@ -194,9 +194,9 @@ fn the_mount_of_the_shims_program_cannot_be_changed_while_execs_come_in() {
     while client.status("c1") == status::RUNNING {
         count += 1;
         let name = format!("e{count}");
-        let _: Empty = client.call("Exec", &Client::exec_order("c1", &name, "-v")).expect("Exec");
+        let added: Result<Empty, _> = client.call("Exec", &Client::exec_order("c1", &name, "-v"));
         // its init may end meanwhile
-        if client.start("c1", &name).is_ok() {
+        if added.is_ok() && client.start("c1", &name).is_ok() {
             let _: WaitResponse = client.call("Wait", &Client::wait("c1", &name)).expect("Wait");
         }
     }
@@ -252,7 +252,7 @@ fn an_init_that_waits_shows_what_that_of_the_program_shows() {
     }
     let program = PathBuf::from(SHIM).with_file_name("coracle");
     if !program.exists() {
-        return println!("skipped: {} is not built", program.display());
+        return skip(&format!("{} is not built", program.display()));
     }
     let world = world();
     world.bundle("c2");

@@ -1,6 +1,7 @@
 //! `start` in the forms of containerd 1.6 to 2.3, and the containers that share a shim.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use prost::Message;
@@ -121,5 +122,21 @@ fn input_of_start_that_is_no_message_starts_nothing() {
     }
     let none = world.act("other", b"");
     assert!(String::from_utf8_lossy(&none.stderr).contains("unknown action other"));
+    world.assert_empty();
+}
+
+/// containerd learns of a shim by the answer of `start` alone.
+#[test]
+fn a_start_that_cannot_answer_fails_and_leaves_no_shim() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut child = world.command_on("c1", "start").stdout(full).spawn().expect("the shim");
+    child.stdin.take().expect("stdin").write_all(&world.params("c1")).expect("write");
+    let out = child.wait_with_output().expect("its end");
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && text.contains("stdout: no space left on device (ENOSPC)"), "{text}");
     world.assert_empty();
 }

@@ -12,7 +12,7 @@ use crate::messages::cgroups::{v1, v2};
 use crate::messages::google::{Any, Empty, Timestamp};
 use crate::messages::runc::ProcessDetails;
 use crate::messages::task::*;
-use crate::world::{Client, V2, V3, World, gone, root_is_here, world};
+use crate::world::{Client, V2, V3, World, gone, root_is_here, skip, world};
 
 /// open(2) does not wait for a writer, and read(2) not for bytes.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -25,7 +25,7 @@ fn shell(script: &str) -> Option<World> {
     let world = world();
     world.edit("c1", |config| config["process"]["args"] = json!(["/sh", "-c", script]));
     if !world.put_shell() {
-        println!("skipped: no static busybox");
+        skip("no static busybox");
         return None;
     }
     // by this name it runs its other programs
@@ -186,7 +186,7 @@ fn an_oom_kill_is_reported_before_the_end() {
     if let Err(status) = client.create(&world, "c1") {
         assert!(status.message.contains("memory"), "{}", status.message);
         client.shut_down();
-        return println!("skipped: no limit of memory here: {}", status.message);
+        return skip(&format!("no limit of memory here: {}", status.message));
     }
     client.start("c1", "").expect("Start");
     assert_eq!(client.finish_c1(), 137);

@@ -9,7 +9,7 @@ use prost::Message;
 use crate::messages::bootstrap::RuntimeInfo;
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, SHIM, gone, root_is_here, world};
+use crate::world::{Client, SHIM, gone, root_is_here, skip, world};
 
 #[test]
 fn a_container_lives_and_its_events_come_in_order() {
@@ -73,7 +73,7 @@ fn memory_that_runs_out_before_start_returns_is_reported() {
     }
     let world = world();
     if !world.put_shell() {
-        println!("skipped: no static shell");
+        skip("no static shell");
         return;
     }
     fs::rename(world.path("rootfs/sh"), world.path("rootfs/tail")).expect("tail");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::messages::task::*;
-use crate::world::{Client, SHIM, World, gone, root_is_here, world};
+use crate::world::{Client, SHIM, World, gone, root_is_here, skip, world};
 
 /// A logger in the form that containerd describes: stdout is 3, stderr is 4, and it closes 5 when it is ready. It has SIGTERM at the
 /// deletion, and may still have to write then.
@@ -35,7 +35,7 @@ fn shell(world: &World, script: &str) -> bool {
     world.edit("c1", |config| config["process"]["args"] = json!(["/sh", "-c", script]));
     let there = world.put_shell();
     if !there {
-        println!("skipped: no static busybox");
+        skip("no static busybox");
     }
     there
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::messages::google::{Any, Empty};
 use crate::messages::runc::{Options, RuntimeOptions};
 use crate::messages::task::*;
-use crate::world::{Client, World, gone, root_is_here, world};
+use crate::world::{Client, World, gone, root_is_here, skip, world};
 
 const GENERIC: &str = "runtimeoptions.v1.Options";
 
@@ -134,7 +134,7 @@ fn no_new_keyring_keeps_that_of_the_shim() {
     }
     let mut world = world();
     if !world.put_shell() {
-        return println!("skipped: no static busybox");
+        return skip("no static busybox");
     }
     // keyrings of other tests may be visible, too
     let id = world.cgroup.clone();
@@ -227,14 +227,14 @@ fn the_shim_and_its_containers_have_a_core_scheduling_cookie() {
         rustix::thread::core_scheduling_cookie(pid, rustix::thread::CoreSchedulingScope::Thread)
     };
     if let Err(errno) = cookie(std::process::id()) {
-        return println!("skipped: no core scheduling in this kernel ({errno})");
+        return skip(&format!("no core scheduling in this kernel ({errno})"));
     }
     let mut world = world();
     world.variables.push(("SCHED_CORE", "1".into()));
     let started = world.start_shim();
     let text = String::from_utf8_lossy(&started.stderr).into_owned();
     if text.contains("enable core scheduling: ") {
-        return println!("skipped: no core scheduling on this machine ({text})");
+        return skip(&format!("no core scheduling on this machine ({text})"));
     }
     let mut client = Client::of(&started);
     let init = client.create(&world, "c1").expect("Create");

@@ -77,6 +77,60 @@ fn a_creation_that_fails_spares_the_container_of_another_shim() {
     world.assert_empty();
 }
 
+/// containerd calls `delete` after each end of a shim, and does not wait with the next container of this id.
+#[test]
+fn a_late_delete_of_an_earlier_life_spares_the_next_one() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let old = world.path("old");
+    fs::create_dir(&old).expect("a directory");
+    let out = std::process::Command::new("sh")
+        .args(["-c", "rmdir \"$PWD\" && exec \"$@\"", "sh"])
+        .arg(&world.program)
+        .args(["-namespace", "test", "-id", "c1", "-bundle"])
+        .arg(world.bundles.join("c1"))
+        .arg("delete")
+        .current_dir(&old)
+        .output()
+        .expect("sh");
+    assert!(out.status.success() && !out.stdout.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(client.exec(&world, "e", "-v"), 0);
+    client.end_c1();
+    world.assert_empty();
+}
+
+/// A container from images is made by Start. Before that, another engine may make one with its id.
+#[test]
+fn calls_for_images_that_are_not_restored_spare_a_container_with_their_id() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    world.bundle("c2");
+    world.edit("c2", |config| config["annotations"] = serde_json::json!({"io.kubernetes.cri.sandbox-id": "other"}));
+    let mut other = Client::of(&world.act_on("c2", "start", &world.params("c2")));
+    let bundle = Client::order(&world, "c2").bundle;
+    let images = CreateTaskRequest { bundle, checkpoint: world.text("images"), ..Client::order(&world, "c1") };
+    let _: CreateTaskResponse = other.call("Create", &images).expect("the id is free");
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    let kill = KillRequest { id: "c1".into(), signal: 9, all: true, ..KillRequest::default() };
+    let killed: Result<Empty, _> = other.call("Kill", &kill);
+    assert_eq!(killed.expect_err("it does not run").code, 5);
+    // it is created and has no program yet: a deletion would kill it
+    other.delete("c1", "").expect("Delete");
+    client.start("c1", "").expect("Start");
+    assert_eq!(client.status("c1"), status::RUNNING);
+    other.shut_down();
+    client.end_c1();
+    world.assert_empty();
+}
+
 /// The end of init is reported after that of its execs. A process that traces one of them keeps that end.
 #[test]
 fn a_deletion_loses_no_end_that_waits_for_an_exec() {

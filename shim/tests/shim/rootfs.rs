@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::messages::task::*;
-use crate::world::{Client, World, gone, root_is_here, world};
+use crate::world::{Client, World, gone, root_is_here, skip, world};
 
 /// A program of the host ran, and this is what it said. None if the host does not have it.
 fn run(program: &str, args: &[&str]) -> Option<String> {
@@ -17,7 +17,7 @@ fn run(program: &str, args: &[&str]) -> Option<String> {
 fn image(world: &World, kind: &str) -> Option<String> {
     let (root, image) = (world.text("rootfs"), world.text(kind));
     if !fs::exists("/dev/loop-control").expect("/dev") {
-        println!("skipped: no loop devices");
+        skip("no loop devices");
         return None;
     }
     let made = match kind {
@@ -26,7 +26,7 @@ fn image(world: &World, kind: &str) -> Option<String> {
         _ => run("mksquashfs", &[&root, &image, "-quiet", "-no-progress"]),
     };
     if made.is_none() {
-        println!("skipped: no program makes {kind}");
+        skip(&format!("no program makes {kind}"));
     }
     made.map(|_| image)
 }
@@ -109,7 +109,7 @@ fn a_root_file_system_is_a_block_device() {
     }
     let world = world();
     let Some(image) = image(&world, "ext4") else { return };
-    let Some(device) = run("losetup", &["-f", "--show", &image]) else { return println!("skipped: no losetup") };
+    let Some(device) = run("losetup", &["-f", "--show", &image]) else { return skip("no losetup") };
     let lived = live(&world, vec![mount("ext4", &device, &["rw", "noatime"])]);
     run("losetup", &["-d", &device]);
     lived.expect("a life");

@@ -7,7 +7,7 @@ use crate::attack::{privileged, put_attacker};
 use crate::loggers::never_ready;
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, World, gone, root_is_here, world};
+use crate::world::{Client, World, gone, root_is_here, skip, world};
 
 const EXECS: usize = 60;
 /// The starts of one container that the shim keeps while they wait: 8 have threads, and 1,024 wait for one.
@@ -20,7 +20,7 @@ fn pod() -> Option<(World, Client, u32)> {
     }
     let world = world();
     if !put_attacker(&world) {
-        println!("skipped: no C compiler");
+        skip("no C compiler");
         return None;
     }
     privileged(&world, "c1", &["/attacker", "stopper"], None);

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::messages::task::*;
-use crate::world::{Client, gone, root_is_here, world};
+use crate::world::{Client, gone, root_is_here, skip, world};
 
 const SCRIPT: &str = "echo one; exec 0<&- 1>&- 2>&-; read x </go; exec 0<>/dev/pts/0 1>&0 2>&1; echo two; \
     while read y; do echo got $y; if [ $y = typed ]; then exit 7; fi; done";
@@ -29,7 +29,7 @@ fn a_terminal_that_is_closed_for_a_moment_is_still_heard() {
     }
     let world = world();
     if !world.put_shell() {
-        println!("skipped: no static busybox");
+        skip("no static busybox");
         return;
     }
     world.fifo("output");

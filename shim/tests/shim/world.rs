@@ -180,7 +180,16 @@ impl World {
 
     /// The same for another container.
     pub fn act_on(&self, id: &str, action: &str, input: &[u8]) -> Output {
-        let mut child = Command::new(&self.program)
+        let mut command = self.command_on(id, action);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the shim");
+        child.stdin.take().expect("stdin").write_all(input).expect("write");
+        child.wait_with_output().expect("its end")
+    }
+
+    /// The command of an action, with pipes at stdin and stderr.
+    pub fn command_on(&self, id: &str, action: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
             .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", id, action])
             .env("TTRPC_ADDRESS", self.path("ttrpc"))
             .env("SECRET", SECRET)
@@ -190,12 +199,8 @@ impl World {
             .process_group(0)
             .current_dir(self.bundles.join(id))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the shim");
-        child.stdin.take().expect("stdin").write_all(input).expect("write");
-        child.wait_with_output().expect("its end")
+            .stderr(Stdio::piped());
+        command
     }
 
     pub fn options(&self) -> runc::Options {
@@ -204,13 +209,18 @@ impl World {
 
     /// `start`, as containerd 2.3 calls it.
     pub fn start_shim(&self) -> Output {
+        self.act("start", &self.params("c1"))
+    }
+
+    /// The input of `start`.
+    pub fn params(&self, id: &str) -> Vec<u8> {
         let params = BootstrapParams {
-            instance_id: "c1".into(),
+            instance_id: id.into(),
             socket_dir: self.text("s"),
             extensions: vec![Extension { value: Some(Any::of("containerd.runc.v1.Options", &self.options())) }],
             ..BootstrapParams::default()
         };
-        self.act("start", &params.encode_to_vec())
+        params.encode_to_vec()
     }
 
     pub fn start(&self) -> Client {
@@ -250,9 +260,13 @@ impl World {
     }
 }
 
-/// The parents of the containers' cgroups are nobody's.
+/// Nothing is left: no mount, no directory, and no cgroup above those of the containers.
 impl Drop for World {
     fn drop(&mut self) {
+        // `bundles` is a mount in some tests, and cannot be removed then. Otherwise this fails
+        let _ = nix::mount::umount2(&self.bundles, nix::mount::MntFlags::MNT_DETACH);
+        let removed = fs::remove_dir_all(self.directory.path());
+        assert!(removed.is_ok() || std::thread::panicking(), "{}: {removed:?}", self.directory.path().display());
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         for hierarchy in hierarchies.map(|hierarchy| hierarchy.path()).chain([PathBuf::from("/sys/fs/cgroup")]) {
             let _ = fs::remove_dir(hierarchy.join(&self.cgroup));
@@ -452,9 +466,19 @@ impl Client {
 pub fn root_is_here() -> bool {
     let root = rustix::process::geteuid().is_root() && Path::new("/sys/fs/cgroup").exists();
     if !root {
-        println!("skipped: a shim needs root and cgroups");
+        skip("a shim needs root and cgroups");
     }
     root
+}
+
+/// Records that a test is skipped, and why, in the file that SKIPS names. `hack/test` prints it.
+pub fn skip(why: &str) {
+    let line = format!("shim: {}: {why}\n", std::thread::current().name().unwrap_or("main"));
+    print!("skipped {line}");
+    if let Some(path) = std::env::var_os("SKIPS") {
+        let file = fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("note a skipped test");
+    }
 }
 
 pub fn gone(what: &str, mut there: impl FnMut() -> bool) {
