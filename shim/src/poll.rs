@@ -82,8 +82,13 @@ impl Poll {
         let time = time.map_or(EpollTimeout::NONE, |millis| {
             EpollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::NONE)
         });
-        // EINTR is ignored: signals come by their descriptor
-        let count = self.epoll.wait(&mut events, time).unwrap_or_default();
+        let count = match self.epoll.wait(&mut events, time) {
+            Ok(count) => count,
+            // signals come by their descriptor
+            Err(Errno::EINTR) => 0,
+            // no other error is possible (epoll_wait(2)): without events, the loop would spin
+            Err(errno) => panic!("epoll_wait: {errno}"),
+        };
         events[..count].iter().map(EpollEvent::data).collect()
     }
 }
