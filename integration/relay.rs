@@ -102,6 +102,27 @@ fn a_terminal_that_is_closed_for_a_moment_is_still_heard() {
     assert_eq!(code(&mut run), Some(7));
 }
 
+/// The end of the input comes while no process has the terminal open: the kernel keeps it.
+#[test]
+fn a_terminal_that_is_closed_for_a_moment_keeps_the_end_of_the_input() {
+    only!(Who::Us; "the peers want a terminal of their own; under script(1) runc does the same");
+    let script = "exec 0<&- 1>&- 2>&-; : >/out/closed; read x </out/go; exec 0<>/dev/pts/0 1>&0 2>&1; echo two; \
+        while read y; do :; done; exit 7";
+    let world = flooding(script);
+    let go = world.path("out/go");
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &go, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (input, keys) = pipe();
+    let mut run = world.command(&["run", &world.id]).stdin(OwnedFd::from(input)).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the terminal is closed", || world.path("out/closed").exists());
+    // This wakes the runtime. After it has read the end, it sleeps again.
+    drop(keys);
+    let stat = format!("/proc/{}/stat", run.id());
+    wait_until("the runtime has read the end", || fs::read_to_string(&stat).unwrap().contains(") S "));
+    fs::write(&go, "x\n").unwrap();
+    assert_eq!(code(&mut run), Some(7));
+}
+
 /// No key reaches the program any more, so ^C must be a signal to the runtime.
 #[test]
 fn a_reader_who_has_gone_away_gives_the_callers_terminal_back() {

@@ -65,6 +65,9 @@ impl Relay {
         // Our own terminal already adds the carriage returns.
         let mut mode = rustix::termios::tcgetattr(&master)?;
         mode.output_modes.remove(OutputModes::ONLCR);
+        // ORDER: before our terminal is raw, because nothing sets it back until the relay exists
+        let news = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        news.add(&master, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
         let stdin = rustix::stdio::stdin();
         let before = rustix::termios::tcgetattr(stdin).ok();
         if let Some(before) = &before {
@@ -76,8 +79,6 @@ impl Relay {
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .map_err(|errno| libcontainer::Error::from(errno).context("set terminal to raw mode"))?;
         }
-        let news = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        news.add(&master, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
         let relay = Relay {
             master: Some(master),
             news,
@@ -167,7 +168,8 @@ impl Relay {
         let Some(master) = &self.master else { return };
         match self.typed.pour(|bytes| rustix::io::write(master, bytes)) {
             Ok(()) | Err(Errno::INTR | Errno::AGAIN) => {}
-            // what is typed while no process has the terminal open is lost
+            // Linux keeps what is typed while no process has the terminal open. If a kernel refuses it, it is lost, and so is
+            // the end.
             Err(Errno::IO) => self.typed.clear(),
             Err(_) => {
                 self.typed.clear();

@@ -74,7 +74,7 @@ pub struct Making {
     /// pass this number of file descriptors, from 3 on, to the container
     #[arg(long, default_value_t = 0, value_parser = number_in::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
-    /// do not become the subreaper of the container.s processes
+    /// do not become the subreaper of the container's processes
     #[arg(long)]
     pub no_subreaper: bool,
 }
@@ -350,7 +350,7 @@ pub struct Top {
 /// change the limits of a container
 #[derive(Clone, Debug, Parser)]
 pub struct Update {
-    /// a file with a resources object as in config.json, or - for standard input; the other flags are then ignored
+    /// a file with a resources object as in config.json, or - for standard input; other limits but the schemata are then ignored
     #[arg(long, short)]
     pub resources: Option<PathBuf>,
     /// relative weight of block I/O, 10 to 1000
@@ -438,7 +438,7 @@ pub struct Imaging {
     /// make a namespace of this type without its contents (criu always does so for network)
     #[arg(long)]
     pub empty_ns: Vec<String>,
-    /// remove memory from earlier images that the new ones have, too
+    /// remove pages from images: in a checkpoint, those of earlier images that the new ones have; in a restore, all that are restored
     #[arg(long)]
     pub auto_dedup: bool,
     /// restore memory pages when the processes use them (userfaultfd(2))
@@ -498,7 +498,7 @@ pub struct Restore {
     /// the file to write the process id to
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// do not become the subreaper of the container.s processes
+    /// do not become the subreaper of the container's processes
     #[arg(long)]
     pub no_subreaper: bool,
     /// accepted for old clients: criu changes the root

@@ -6,12 +6,13 @@ use std::path::Path;
 use super::sources_below;
 
 /// The calls that wait.
-const CALLS: [&str; 14] = [
+const CALLS: [&str; 15] = [
     "wait::ready(",
     "wait::readable(",
     "wait::sleep(",
     "wait::lock(",
     "wait::contents(",
+    "wait::contents_of(",
     "wait::contents_below(",
     "wait::connect(",
     "wait::by_a_thread(",

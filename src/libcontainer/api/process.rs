@@ -51,9 +51,11 @@ impl Process {
     /// Waits for the end of the process. This works only once.
     ///
     /// # Errors
-    /// The process was already reaped, or the caller ignores SIGCHLD.
+    /// The process was already reaped, the caller ignores SIGCHLD, or a process that traces it has not released its exit status.
     pub fn wait(self) -> Result<ExitStatus> {
-        self.0.wait().ok_or_else(|| error!("process {}: another wait(2) of this program has reaped it", self.0.pid))
+        self.0.wait().ok_or_else(|| {
+            error!("process {}: no exit status: it was reaped before, SIGCHLD is ignored, or a process that traces it keeps it", self.0.pid)
+        })
     }
 
     /// The exit status. None while the process runs.

@@ -150,7 +150,7 @@ pub fn undone(error: Error, undone: Result<()>) -> Error {
     match undone {
         Ok(()) => error,
         Err(more) => {
-            let text = format!("{error}; and the earlier values could not be restored: {more}");
+            let text = format!("{error}; and this could not be undone: {more}");
             error.reworded(text)
         }
     }

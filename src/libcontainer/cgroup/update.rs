@@ -62,6 +62,14 @@ struct Former {
     write: Write,
 }
 
+/// The list of devices of version 1 while it is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DuringCall {
+    /// systemd or the kernel empties it first.
+    Empty,
+    Kept,
+}
+
 impl Cgroup {
     /// Changes the limits. After a failure, the limits are as before.
     ///
@@ -125,7 +133,8 @@ impl Cgroup {
         }
         let exact = self.rounded_files();
         let mut refused = None;
-        self.unseen(self.paths.get("devices"), || {
+        let list = if self.paths.contains_key("devices") { DuringCall::Empty } else { DuringCall::Kept };
+        self.unseen(list, || {
             refused = systemd::set_properties(unit, &requested, &kept, &self.environment)?;
             Ok(())
         })?;
@@ -166,10 +175,10 @@ impl Cgroup {
         all
     }
 
-    /// Calls `act`. If it empties a list of devices meanwhile, that in the directory `emptied`, the processes are frozen during the
-    /// call: they must not miss a device that stays allowed.
-    fn unseen(&self, emptied: Option<&PathBuf>, act: impl FnOnce() -> Result<()>) -> Result<()> {
-        let frozen = emptied.is_some() && !self.is_frozen()? && self.freeze().is_ok();
+    /// Calls `act`. If the list of devices is empty during the call, freezes the processes for that time: they must not miss a
+    /// device that stays allowed.
+    fn unseen(&self, list: DuringCall, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        let frozen = list == DuringCall::Empty && !self.is_frozen()? && self.freeze().is_ok();
         let done = act();
         if frozen {
             self.thaw()?;
@@ -178,15 +187,18 @@ impl Cgroup {
     }
 
     fn change_devices(&self, access: &DeviceAccess) -> Result<()> {
-        let allows_all = |directory: &&PathBuf| {
+        let allows_all = |directory: &PathBuf| {
             fs::read_to_string(directory.join("devices.list")).is_ok_and(|list| list.starts_with('a'))
         };
-        let emptied = match access {
+        let list = match access {
             // Only if the old list allowed everything, the kernel's list is emptied first.
-            DeviceAccess::List(_) => self.paths.get("devices").filter(allows_all),
-            DeviceAccess::Program(_) | DeviceAccess::Unrestricted | DeviceAccess::Missing(_) => None,
+            DeviceAccess::List(_) if self.paths.get("devices").is_some_and(allows_all) => DuringCall::Empty,
+            DeviceAccess::List(_)
+            | DeviceAccess::Program(_)
+            | DeviceAccess::Unrestricted
+            | DeviceAccess::Missing(_) => DuringCall::Kept,
         };
-        self.unseen(emptied, || self.restrict(access).map_err(|refusal| refusal.error))
+        self.unseen(list, || self.restrict(access).map_err(|refusal| refusal.error))
     }
 }
 

@@ -56,7 +56,8 @@ pub enum Allow {
     ShellJob,
     /// File locks are kept.
     FileLocks,
-    /// Pages that an older image also contains are removed from the older image.
+    /// A checkpoint removes pages from an older image that the new image also contains. A restore removes all pages that it has
+    /// restored: the images cannot be restored again.
     AutoDedup,
     /// Memory is fetched when it is used first (userfaultfd(2)).
     LazyPages,

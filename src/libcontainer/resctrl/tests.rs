@@ -219,7 +219,7 @@ fn a_change_is_complete_or_not_made_and_can_be_undone() {
     };
     assert_eq!(sorted(&text(&own.directory, "schemata")), sorted(&before));
     let said = change(&own.directory, &schemata(&["L3:0=ff", "L9:0=1"]), &MadeUp).unwrap_err().to_string();
-    assert!(said.contains("schemata[1]: write L9:0=1") && !said.contains("could not be restored"), "{said}");
+    assert!(said.contains("schemata[1]: write L9:0=1") && !said.contains("could not be undone"), "{said}");
     assert_eq!(sorted(&text(&own.directory, "schemata")), sorted(&before));
 }
 

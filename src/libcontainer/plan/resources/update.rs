@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
-use super::{DeviceAccess, OnFailure, Write, devices, unused, writes};
+use super::{DEVICES, DeviceAccess, OnFailure, Write, devices, unused, writes};
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::Cgroups;
 
@@ -50,7 +50,7 @@ pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<Upd
         Value::Array(_) => {
             let access =
                 |resources: &LinuxResources| devices(resources.devices().as_deref().unwrap_or_default(), cgroups);
-            let (new, old) = (faults.keep(access(&new)), faults.keep(access(&old)));
+            let (new, old) = (faults.keep(access(&new)), faults.keep(access(&old).map_err(of_current_rules)));
             new.zip(old).map(|(new, old)| [new, old])
         }
         _ => None,
@@ -59,6 +59,16 @@ pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<Upd
     let (mut writes, kept): (Vec<_>, _) = wanted.into_iter().partition(is_new_or_requested);
     writes.extend(oom_killer(there, &requested, cgroups));
     faults.into_result(UpdatedResources { resources, writes, kept, devices, warnings })
+}
+
+/// The rules of the container itself are not at a place of the request.
+fn of_current_rules(wrong: Faults) -> Faults {
+    let mut all = Faults::none();
+    for fault in wrong.iter() {
+        let text = format!("the container's current rules cannot be read: {}: {}", fault.at, fault.problem);
+        all.add(At::new(DEVICES), text);
+    }
+    all
 }
 
 fn file_and_value(write: Write) -> (String, String, String) {
@@ -315,7 +325,8 @@ mod tests {
         let there = r#"{"devices":[{"allow":false,"type":"c","major":1,"access":"x"}]}"#;
         let requested = r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#;
         let faults = update(&json(there), &json(requested), &v1()).unwrap_err().to_string();
-        assert!(faults.contains("linux.resources.devices[0].access: \"x\""), "{faults}");
+        let expected = "linux.resources.devices: the container's current rules cannot be read: linux.resources.devices[0].access: ";
+        assert!(faults.contains(expected), "{faults}");
     }
 
     #[test]
