@@ -86,7 +86,7 @@ const NO_CALL: [(&str, &str, &str); 16] = [
 const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 3] = [
     ("6.9", "launch/open.rs", "a flag of pidfd_open(2)"),
     ("5.7", "launch/clone.rs", "an argument of clone3(2) in memory"),
-    ("5.17", "launch/mount_ids.rs", "a rule of mount_setattr(2)"),
+    ("5.17", "launch/mount_id_maps.rs", "a rule of mount_setattr(2)"),
 ];
 
 fn run(world: &mut World, hide: Hide) -> Outcome {

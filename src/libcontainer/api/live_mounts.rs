@@ -6,7 +6,7 @@ use crate::config::{self, Config, Faults, Warning};
 use crate::container::Container;
 use crate::error::{Context, Kind, Result, bail};
 use crate::host::{Host, Labels, Namespace};
-use crate::launch::live_mounts::{NOT_ITS_OWN, RunningIdMaps, attach, detached, mount_namespace, unmount_all};
+use crate::launch::live_mounts::{NOT_ITS_OWN, RunningIdMaps, attach, detached, mount_namespace, unmount_added};
 use crate::plan;
 use crate::status::Status;
 
@@ -78,7 +78,7 @@ impl Container {
         let lock = self.lock()?;
         let namespace = self.mount_namespace()?;
         let mut known = lock.added_mounts()?;
-        let gone = unmount_all(&namespace, &destinations, &known)?;
+        let gone = unmount_added(&namespace, &destinations, &known)?;
         known.retain(|id| !gone.contains(id));
         lock.save_added_mounts(&known)
     }

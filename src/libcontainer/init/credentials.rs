@@ -23,9 +23,9 @@ pub(super) fn become_root(others: CallersGroups) -> Outcome {
 }
 
 /// setns(2) refuses to join the user namespace that we are in already. Rootless podman asks for that, so it is not an error.
-pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
-    match crate::sys::namespace::setns(file, kinds.0) {
-        Err(Errno::INVAL) if kinds.0 == libc::CLONE_NEWUSER as u64 => {
+pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, namespaces: Namespaces) -> Outcome {
+    match crate::sys::namespace::setns(file, namespaces.0) {
+        Err(Errno::INVAL) if namespaces.0 == libc::CLONE_NEWUSER as u64 => {
             let own = rustix::fs::statat(prepared.proc.own_namespaces()?, c"user", AtFlags::empty())?;
             let there = rustix::fs::fstat(file)?;
             let same = (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino);

@@ -130,8 +130,8 @@ impl Opened {
         let done = match by {
             ProtectedBy::Us => return,
             ProtectedBy::Caller => make_undumpable(plan.clone_args.dumpable),
-            ProtectedBy::Child(image, file) => make_undumpable(plan.clone_args.dumpable)
-                .and_then(|()| image.map_again_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
+            ProtectedBy::Child(own, file) => make_undumpable(plan.clone_args.dumpable)
+                .and_then(|()| own.map_again_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
         };
         if let Err(errno) = done {
             self.fail(NOT_PROTECTED, errno, socket)
@@ -175,7 +175,7 @@ impl Drop for FormerCpus {
 /// True if init enters a pid namespace that already has processes.
 fn can_be_seen(plan: &Plan) -> bool {
     let mut steps = plan.bridge.iter().chain(&plan.init);
-    steps.any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)))
+    steps.any(|step| matches!(step.what, What::Join(_, namespaces) if namespaces.has(NEWPID)))
 }
 
 /// Makes this process undumpable, unless it must stay dumpable until its ids are mapped.

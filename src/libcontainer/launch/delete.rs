@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::Hook;
 
-use super::frozen::wait_for_end;
-use super::host_mounts::unmount_all;
+use super::host_mounts::unmount_recorded;
 use super::identity::Identity;
+use super::killed::wait_for_end;
 use super::{hooks, undo};
 use crate::cgroup::{Cgroup, with_names};
 use crate::config::At;
@@ -107,7 +107,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
         Err(error) => (None, Some(error.context("hooks.poststop: not run"))),
     };
     let (record, environment) = (container.record().clone(), container.environment().clone());
-    let left = record.coracle.as_ref().map(|own| unmount_all(&own.host_mounts)).transpose()?.unwrap_or_default();
+    let left = record.coracle.as_ref().map(|own| unmount_recorded(&own.host_mounts)).transpose()?.unwrap_or_default();
     // runc has written state.json again, without our own members.
     if record.coracle.is_none()
         && let Some(note) = lock.note()?

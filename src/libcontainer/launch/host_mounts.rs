@@ -28,10 +28,10 @@ pub(super) fn add_submounts(lock: &Lock) -> Result<()> {
         return Ok(());
     }
     let all = all()?;
-    let there = |own: &MountId| all.iter().any(|mount| mount.id == own.id && is_the_same(mount_id(mount), *own));
+    let there = |own: &MountId| all.iter().any(|mount| mount.id == own.id && is_the_same(identity_of(mount), *own));
     let own: Vec<u64> = mounted.mounts.iter().filter(|own| there(own)).map(|own| own.id).collect();
     let came = all.iter().filter(|mount| !own.contains(&mount.id) && own.iter().any(|id| is_in(mount, *id, &all)));
-    lock.end_mounted(&came.map(mount_id).collect::<Vec<_>>())
+    lock.end_mounted(&came.map(identity_of).collect::<Vec<_>>())
 }
 
 /// The mounts of the container, with their paths.
@@ -50,7 +50,7 @@ pub(super) fn of_container(lock: &Lock) -> Result<Vec<HostMount>> {
 ///
 /// # Errors
 /// /proc/self/mountinfo cannot be read, or a mount could not be unmounted. All others are unmounted.
-pub fn unmount_all(mounts: &[HostMount]) -> Result<Vec<Error>> {
+pub fn unmount_recorded(mounts: &[HostMount]) -> Result<Vec<Error>> {
     if mounts.is_empty() {
         return Ok(Vec::new());
     }
@@ -168,7 +168,7 @@ fn above(mount: &Mount, all: &[Mount]) -> impl Iterator<Item = u64> {
 const COVERED: u64 = 0;
 
 /// Its identity. Of a covered mount, only the id and the device are known.
-fn mount_id(mount: &Mount) -> MountId {
+fn identity_of(mount: &Mount) -> MountId {
     let opened = open(&mount.path).and_then(|place| MountId::of(place.as_fd()));
     match opened {
         Ok(found) if found.id == mount.id => found,

@@ -183,7 +183,7 @@ fn attach_one(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64
 ///
 /// # Errors
 /// A destination has no such mount: then nothing is unmounted. Or the kernel's error.
-pub fn unmount_all(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
+pub fn unmount_added(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
     let (proc, devices) = (HostProc::open().context("open /proc")?, host_devices()?);
     in_mounts(namespace, || {
         let root = root(&proc, devices)?;

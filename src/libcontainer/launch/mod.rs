@@ -15,7 +15,6 @@ mod files_of_ruleset;
 mod filter_cache;
 #[cfg(feature = "checkpoint")]
 mod foreign_mounts;
-mod frozen;
 mod hook_files;
 mod hooks;
 mod host_mounts;
@@ -33,9 +32,10 @@ pub mod images;
 mod inside;
 #[cfg(feature = "checkpoint")]
 mod kept_label;
+mod killed;
 mod launched;
 pub mod live_mounts;
-mod mount_ids;
+mod mount_id_maps;
 #[cfg(feature = "checkpoint")]
 mod mount_points;
 mod net_devices;

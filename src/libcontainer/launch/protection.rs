@@ -44,13 +44,13 @@ impl Protected {
     /// Our program's file cannot be opened, mounted or copied.
     pub fn in_child() -> Result<Protected> {
         let failed = |errno| error!("protect our own binary: {}", words(errno));
-        let image = OwnProgram::of_now().map_err(failed)?;
+        let own = OwnProgram::of_now().map_err(failed)?;
         let (file, mount) = match OwnFile::by_read_only_mount() {
             Ok((file, mount)) => (file, Some(mount)),
             // Without CAP_SYS_ADMIN, or on an old kernel: a copy in memory.
             Err(_) => (OwnFile::sealed_copy().map_err(failed)?, None),
         };
-        Ok(Protected { mount, by: ProtectedBy::Child(Box::new(image), Some(file)) })
+        Ok(Protected { mount, by: ProtectedBy::Child(Box::new(own), Some(file)) })
     }
 
     /// The mount that must be closed before the container can see us. None if another process protects our program.

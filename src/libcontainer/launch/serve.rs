@@ -20,7 +20,7 @@ use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
 use super::turns::Turns;
-use super::{agent, failure, host_mounts, id_maps, mount_ids, net_devices, open, scm_rights};
+use super::{agent, failure, host_mounts, id_maps, mount_id_maps, net_devices, open, scm_rights};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::container::{Lock, has_executed};
@@ -361,9 +361,11 @@ fn carry_out(
             Err(error!("init runs these hooks itself"))
         }
         Request::MapIds(slot) => match launched.plan.openings.get(slot as usize) {
-            Some((Opening::Source(path, _, Some(mapped)), at)) => mount_ids::map_sent_tree(launched, carried, *mapped)
-                .with_context(|| format!("{at}: idmap {}", path.display())),
-            _ => mount_ids::map_new_file_system(launched, carried, Slot(slot as usize)),
+            Some((Opening::Source(path, _, Some(mapped)), at)) => {
+                mount_id_maps::map_sent_tree(launched, carried, *mapped)
+                    .with_context(|| format!("{at}: idmap {}", path.display()))
+            }
+            _ => mount_id_maps::map_new_file_system(launched, carried, Slot(slot as usize)),
         },
         Request::NetDevices => {
             launched.opened.moved = Some(net_devices::move_to(pid, &launched.plan.net_devices)?);
@@ -413,7 +415,8 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let tree =
         open::tree_of(source, *reach).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))?;
     if let Some(mapped) = ids {
-        mount_ids::map(launched, &tree, path, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
+        mount_id_maps::map(launched, &tree, path, *mapped)
+            .with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
     scm_rights::send(launched.socket.as_fd(), &GO, tree.as_fd())
 }

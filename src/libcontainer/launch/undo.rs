@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::frozen::wait_for_end;
-use super::host_mounts::{add_submounts, must_have_none, unmount_all};
+use super::host_mounts::{add_submounts, must_have_none, unmount_recorded};
+use super::killed::wait_for_end;
 use crate::cgroup::{Cgroup, frozen_on_version_1};
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
@@ -24,7 +24,7 @@ pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
     // ORDER: after init has ended. Until then it may mount something.
     let mounts = add_submounts(lock).and_then(|()| lock.mounted()).and_then(|mounted| {
         let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::new(PathBuf::new(), id)).collect();
-        unmount_all(&mounts)?.into_iter().next().map_or(Ok(()), Err)
+        unmount_recorded(&mounts)?.into_iter().next().map_or(Ok(()), Err)
     });
     let older = note.mounts.as_ref().map_or(Ok(()), must_have_none);
     init.and(cgroup).and(coming).and(groups).and(mounts).and(older)

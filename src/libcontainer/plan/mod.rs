@@ -27,7 +27,7 @@ mod landlock;
 mod limits;
 mod live_mounts;
 mod mount_entry;
-mod mount_ids;
+mod mount_id_maps;
 pub mod mount_options;
 mod mounts;
 pub mod namespaces;

@@ -12,7 +12,7 @@ use super::resources::CgroupOwner;
 use super::step::{Content, Last, MountChange, Namespaces, NewMount, Remount, Slot, Target, What};
 use super::steps::Steps;
 use super::values::c_string;
-use super::{cgroup_mounts, mount_entry, mount_ids};
+use super::{cgroup_mounts, mount_entry, mount_id_maps};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Request;
@@ -46,7 +46,7 @@ pub(super) fn read(context: &MountContext<'_>, notes: &mut Notes) -> Mounts {
     let mut in_cgroup = false;
     for (n, mount) in list.iter().enumerate() {
         let Some(entry) = mount_entry::read(mount, At::new("mounts").index(n), context.root, notes) else { continue };
-        mount_ids::check_form(&entry, notes);
+        mount_id_maps::check_form(&entry, notes);
         mounts.make_read_only_before(&entry);
         // Before `bind`: `bind` beside `remount` changes the flags of the mount, and not those of the file system (mount(2)).
         if entry.options.remount {
@@ -163,7 +163,7 @@ fn new_file_system(context: &MountContext<'_>, entry: &MountEntry<'_>, notes: &m
         shows_pids(context.namespaces, entry, notes);
     }
     let classic = classic(entry, &settings, notes);
-    let ids = mount_ids::of_new(context.given, context.namespaces, entry, notes);
+    let ids = mount_id_maps::of_new(context.given, context.namespaces, entry, notes);
     if ids.is_some() && classic.is_some() {
         let said = format!("an option of more than {MAX_SETTING} bytes cannot be combined with mapped ids");
         notes.fault(&entry.at.key("options"), said);
@@ -272,7 +272,7 @@ fn bind(context: &MountContext<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -
     let reach = entry.options.bind.unwrap_or(Reach::One);
     let links = entry.options.links;
     let path = context.given.flags.bundle.join(source);
-    let ids = mount_ids::of_bind(context.given, context.namespaces, entry, notes);
+    let ids = mount_id_maps::of_bind(context.given, context.namespaces, entry, notes);
     let opening = if entry.destination == "proc" {
         Opening::ProcTree(path)
     } else if links.source_itself || links.copied {
