@@ -141,7 +141,7 @@ pub struct Exec {
     /// allocate a pseudo-TTY
     #[arg(long, short)]
     pub tty: bool,
-    /// user id, and group id if it is given: UID[:GID]
+    /// user id, or user id and group id: UID or UID:GID
     #[arg(long, short)]
     pub user: Option<String>,
     /// additional gids

@@ -8,12 +8,10 @@
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod api;
-#[doc(hidden)]
-pub mod cgroup;
+mod cgroup;
 #[doc(hidden)]
 pub mod config;
-#[doc(hidden)]
-pub mod container;
+mod container;
 #[cfg(feature = "checkpoint")]
 mod criu;
 mod error;
@@ -22,16 +20,14 @@ mod exposure;
 pub mod fuzzed;
 #[doc(hidden)]
 pub mod host;
-#[doc(hidden)]
-pub mod init;
+mod init;
 #[doc(hidden)]
 pub mod launch;
 #[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]
 pub mod printable;
-#[doc(hidden)]
-pub mod resctrl;
+mod resctrl;
 mod status;
 mod survey;
 #[allow(unsafe_code)]

@@ -58,7 +58,7 @@ pub use processes::with_names;
 pub use refusal::{never, page_sizes, undone};
 pub(crate) use remove::is_cgroup_file_system;
 pub use unit_name::UnitName;
-pub use update::{ChangedLimits, LimitChange};
+pub use update::LimitChange;
 
 /// The message for an ordinary user who requests more than the permissions allow. Clients expect runc's words.
 const NEEDS_PERMISSION: &str = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";

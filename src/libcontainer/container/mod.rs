@@ -26,12 +26,12 @@ use directory::{FileVersion, NOTE, STATE, Unread, version};
 
 pub use directory::Lock;
 pub use liveness::{InitThread, has_executed, is_ending, open_process, start_time};
-pub use mounted::{Mounted, MountedFile};
+pub use mounted::MountedFile;
 pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{
     AfterStart, Does, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,
 };
-pub use remains::{Claim, Remains};
+pub use remains::Claim;
 pub use reserved::Reserved;
 pub use root::{Root, check_id};
 

@@ -4,6 +4,7 @@
 //! them is in a mount of the container, that mount stays, too.
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 use crate::container::{HostMount, Lock, MountsBelow};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
-use crate::sys::errno::words;
+use crate::sys::errno::{in_words, words};
 use crate::sys::mount::detach;
 use crate::sys::mount_id::MountId;
 
@@ -81,8 +82,7 @@ pub fn unmount_recorded(mounts: &[HostMount]) -> Result<Vec<Error>> {
 }
 
 /// Unmounts one mount. The inner error says why it stays. The mount may have another path by now, if a directory above it was
-/// renamed: mountinfo has the path. A moment later
-/// the path may lead to another mount, so the descriptor is compared, and unmounted.
+/// renamed: mountinfo has the path. A moment later the path may lead to another mount, so the descriptor is compared, and unmounted.
 fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     let all = all()?;
     let left = |path: &Path, why: String| Ok(Err(format!("the mount at {} stays: {why}", path.display())));
@@ -93,10 +93,12 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
         };
     }
     let Some(there) = all.iter().find(|there| there.id == mount.id) else {
-        return if is_in_pid_1(mount) {
-            left(&mount.path, "it is in the mount namespace of pid 1, and the runtime is in another one".to_owned())
-        } else {
-            Ok(Ok(()))
+        return match is_in_pid_1(mount) {
+            Ok(false) => Ok(Ok(())),
+            Ok(true) => {
+                left(&mount.path, "it is in the mount namespace of pid 1, and the runtime is in another one".to_owned())
+            }
+            Err(error) => left(&mount.path, format!("read /proc/1/mountinfo: {}", in_words(&error))),
         };
     };
     let path = there.path.display();
@@ -128,9 +130,14 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
 
 /// True if pid 1 has the mount: we may be in a mount namespace of our own. The id alone is not enough: another mount may have it
 /// by now.
-fn is_in_pid_1(mount: &HostMount) -> bool {
-    let text = std::fs::read("/proc/1/mountinfo").unwrap_or_default();
-    mountinfo::parse(&text).iter().any(|there| there.id == mount.id && there.path == mount.path)
+fn is_in_pid_1(mount: &HostMount) -> std::io::Result<bool> {
+    let text = match std::fs::read("/proc/1/mountinfo") {
+        Ok(text) => text,
+        // an ordinary user may not read it or see pid 1, and makes no mounts there
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok(mountinfo::parse(&text).iter().any(|there| there.id == mount.id && there.path == mount.path))
 }
 
 /// Checks the record of an older version. It has only the mounts below the root that existed before the container. For all
