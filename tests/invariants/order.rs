@@ -168,7 +168,7 @@ fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
     let root = at(plan, |what| matches!(what, What::BecomeRoot(_)));
     // A mount namespace does not depend on ids. If init opens files again that only the caller's user can reach, it is
     // made before BecomeRoot.
-    let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
+    let finds = steps(plan).any(|step| matches!(step.what, What::Find(_)));
     // The user namespace itself, if the bridge makes it.
     let users = |kinds: &Namespaces| kinds.0 == libc::CLONE_NEWUSER as u64;
     let early = |kinds: &Namespaces| users(kinds) || (finds && kinds.0 == libc::CLONE_NEWNS as u64);
