@@ -179,7 +179,7 @@ fn after(verb: &cli::Verb) -> String {
         "run" | "exec" | "restore" => {
             "The exit status of the program; 128 plus the number of the signal that has ended it; 1 (exec: 255) if coracle fails."
         }
-        "check" => "0 if there is no mistake, and the score is below --fail-at; otherwise 1.",
+        "check" => "0 if the config has no mistake, and the score is below --fail-at; otherwise 1.",
         "host" => "0 if this user can make a container; otherwise 1.",
         _ => "0, or 1 if coracle fails.",
     };

@@ -139,7 +139,8 @@ impl Shim {
 fn delete_all(at: &At, bundle: &Path, rootfs: Option<&Path>) -> Answer<()> {
     // images that were never restored: the id may be that of another engine's container
     let is_ours = at.other_bundle(bundle).is_none();
-    let deleted = match if is_ours { at.delete(Force::None) } else { Ok(Vec::new()) } {
+    let deleted = if is_ours { at.delete(Force::None) } else { Ok(Vec::new()) };
+    let deleted = match deleted {
         Err(error) if *error.kind() == libcontainer::Kind::NotFound => Ok(()),
         other => other.map(drop).map_err(|error| of_runtime("failed to delete task", &error)),
     };

@@ -181,7 +181,7 @@ impl Pump {
     }
 
     /// Gives up the reading end of a fifo: it would count as a reader. Call it only when the target is not in epoll. If
-    /// there is no descriptor left, the next call does it.
+    /// no descriptor is free, the next call does it.
     pub fn await_reader(&mut self) {
         if self.reader == Reader::Late
             // ORDER: with our reading end still open, open(2) finds a reader and does not fail

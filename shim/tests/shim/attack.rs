@@ -185,9 +185,7 @@ fn the_mount_of_the_shims_program_cannot_be_changed_while_execs_come_in() {
         return;
     }
     privileged(&world, "c1", &["/attacker", "unseal-next", "6"], None);
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let said = || fs::read_to_string(world.path("out")).unwrap_or_default();
     gone("the attacker's silence", || !said().contains("ready"));
     let mut count = 0;

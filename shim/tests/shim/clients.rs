@@ -28,9 +28,7 @@ fn a_reader_that_comes_after_the_end_gets_the_output() {
     }
     let world = world();
     world.fifo("late");
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-v");
     let _: Empty = client.call("Exec", &ExecProcessRequest { stdout: world.text("late"), ..order }).expect("Exec");
     client.start("c1", "e").expect("Start");
@@ -53,9 +51,7 @@ fn a_reader_of_a_stream_without_output_that_comes_late_finds_its_end() {
         return;
     }
     let world = world();
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     world.fifo("spoken");
     world.fifo("silent");
     let order = Client::exec_order("c1", "e", "-v");
@@ -150,9 +146,7 @@ fn the_bytes_of_requests_that_wait_are_limited() {
         return;
     }
     let world = world();
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let (large, name) = ("x".repeat(4_000_000), |n: usize| format!("e{n}"));
     let ask = |client: &mut Client, n: usize| {
         let mut order = Client::exec_order("c1", &name(n), "-v");
@@ -193,9 +187,7 @@ fn the_bytes_of_answers_that_wait_are_limited() {
         return;
     }
     let world = world();
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let order = ExecProcessRequest { stderr: "x".repeat(3 << 20), ..Client::exec_order("c1", "e", "-v") };
     let _: Empty = client.call("Exec", &order).expect("Exec");
     let mut second = Client::connect(&client.path);
@@ -219,9 +211,7 @@ fn an_exec_gets_signals_without_a_name() {
     }
     let world = world();
     world.fifo("never");
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-info");
     let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("never"), ..order }).expect("Exec");
     client.start("c1", "e").expect("Start");

@@ -96,9 +96,7 @@ fn a_kill_is_answered_before_the_end_is_reported() {
         return;
     }
     let world = world();
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let waiting = client.ask("Wait", &Client::wait("c1", ""));
     // the kill waits behind these, and the container ends by itself meanwhile
     for _ in 0..200 {

@@ -82,9 +82,7 @@ fn memory_that_runs_out_before_start_returns_is_reported() {
         config["linux"]["resources"]["memory"]["limit"] = (20 << 20).into();
         config["hooks"]["poststart"] = serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "2"]}]);
     });
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     assert_eq!(client.finish_c1(), 137);
     let events = world.events_to("delete c1");
     assert_eq!(events, ["create c1", "start c1", "oom c1", "exit c1 137", "delete c1"]);

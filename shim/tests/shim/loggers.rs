@@ -92,9 +92,7 @@ fn an_exec_has_a_logger_of_its_own() {
     }
     let world = world();
     let uri = put_logger(&world);
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-v");
     let asked = ExecProcessRequest { stdout: uri.clone(), stderr: uri, ..order };
     let _: crate::messages::google::Empty = client.call("Exec", &asked).expect("Exec");

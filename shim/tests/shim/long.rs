@@ -78,9 +78,7 @@ fn a_shim_that_has_done_much_is_as_small_as_before() {
     for n in 0..AT_ONCE {
         world.bundle(&format!("l{n}"));
     }
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     // the heap takes its size with the first of each
     run_execs(&mut client, 200);
     run_lives(&mut client, &world, AT_ONCE);

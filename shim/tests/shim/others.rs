@@ -26,9 +26,7 @@ fn a_shim_sleeps_while_a_tracer_keeps_the_end_of_an_exec() {
     }
     let world = world();
     world.fifo("input");
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-info");
     let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("input"), ..order }).expect("Exec");
     let pid = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());
@@ -60,9 +58,7 @@ fn a_creation_that_fails_spares_the_container_of_another_shim() {
         return;
     }
     let world = world();
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     world.edit("c1", |config| config["annotations"] = serde_json::json!({"io.kubernetes.cri.sandbox-id": "other"}));
     let mut other = world.start();
     assert_ne!(client.path, other.path);
@@ -84,9 +80,7 @@ fn a_late_delete_of_an_earlier_life_spares_the_next_one() {
         return;
     }
     let world = world();
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let old = world.path("old");
     fs::create_dir(&old).expect("a directory");
     let out = std::process::Command::new("sh")
@@ -143,9 +137,7 @@ fn a_deletion_loses_no_end_that_waits_for_an_exec() {
         let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
         namespaces.retain(|namespace| namespace["type"] != "pid");
     });
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-info");
     let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("input"), ..order }).expect("Exec");
     let pid = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());

@@ -101,9 +101,7 @@ fn images_of_a_checkpoint_are_made_where_the_caller_wants_them() {
     let world = world();
     fs::write(world.path("criu"), "#!/bin/sh\nexit 1\n").expect("write");
     fs::set_permissions(world.path("criu"), fs::Permissions::from_mode(0o755)).expect("chmod");
-    let mut client = world.start();
-    client.create(&world, "c1").expect("Create");
-    client.start("c1", "").expect("Start");
+    let mut client = world.start_c1();
     let checkpoint = |client: &mut Client, path: &str, image_path: String| {
         let options = CheckpointOptions { image_path, work_path: world.text("work"), ..CheckpointOptions::default() };
         let options = Some(Any::of("containerd.runc.v1.CheckpointOptions", &options));

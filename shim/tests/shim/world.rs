@@ -227,6 +227,14 @@ impl World {
         Client::of(&self.start_shim())
     }
 
+    /// A shim in which c1 runs.
+    pub fn start_c1(&self) -> Client {
+        let mut client = self.start();
+        client.create(self, "c1").expect("Create");
+        client.start("c1", "").expect("Start");
+        client
+    }
+
     /// `delete`, as containerd calls it for a shim that has died; nothing is left then.
     pub fn clear(&self) -> DeleteResponse {
         let out = self.act("delete", b"");

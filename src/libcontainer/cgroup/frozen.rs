@@ -1,4 +1,4 @@
-//! Which cgroups are frozen, and by which cgroup.
+//! Finds the frozen cgroups, and the cgroup that freezes each.
 
 use std::path::{Path, PathBuf};
 

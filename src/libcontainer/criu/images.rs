@@ -243,7 +243,7 @@ impl ImageReading<'_> {
         all.map_err(|error| self.wrong(name, format!("it is not an image of criu: {error}"))).ok()
     }
 
-    /// Reads the inventory. False if there is none.
+    /// Reads the inventory. Returns false if it does not exist.
     fn inventory(&mut self) -> bool {
         if !self.directory.join(INVENTORY).exists() {
             // podman's archive has the images in a directory beside the config

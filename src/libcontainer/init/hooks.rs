@@ -114,7 +114,7 @@ fn become_hook(
     hook: &HookCommand,
     context: &HookContext<'_>,
 ) -> Result<Infallible, (u16, Errno)> {
-    // a new child of ours is no leader of a session, so this cannot fail (setpgid(2))
+    // a new child of ours does not lead a session, so this cannot fail (setpgid(2))
     let _ = rustix::process::setpgid(None, None);
     // until pivot_root(2) we work with umask 0, and a hook has the caller's, as the hooks of the runtime
     if let Some(mask) = context.root.and_then(|_| prepared.results.umask.get()) {

@@ -100,7 +100,7 @@ pub fn dumped(images: &Images, contents: &ImageContents) -> Result<Dumped> {
     })
 }
 
-/// Checks that there is no fault.
+/// Fails if the images have a fault.
 ///
 /// # Errors
 /// All faults.
