@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::mountinfo::{HostMount, find_mount};
+use crate::old_kernels::{hiding, under};
 use crate::world::{Outcome, Who, World, finish, finish_with, runtime};
 use crate::{needs_root, only};
 
@@ -139,4 +140,18 @@ fn the_host_is_known_from_a_mount_namespace_of_our_own() {
     command.args(["-m", "--propagation", "private"]).arg(runtime()).arg("--root").arg(world.path("state"));
     let said = finish_with(command.args(["mounts", "add", &world.id, "-"]), list.as_bytes()).fails();
     assert!(said.contains("the container has no mount namespace of its own"), "{said}");
+}
+
+#[test]
+fn a_thread_that_the_kernel_does_not_make_is_reported() {
+    needs_root!("only root loads a filter without no_new_privs");
+    only!(Who::Us; "the message is coracle's");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let list = json!([{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]);
+    let file = world.path("list.json");
+    fs::write(&file, list.to_string()).unwrap();
+    let command = world.command(&["mounts", "add", &world.id, file.to_str().unwrap()]);
+    let said = under(command, hiding("clone3", None, libc::EPERM));
+    assert!(said.code() == 1 && said.err.contains("thread: operation not permitted (EPERM)"), "{said:?}");
 }

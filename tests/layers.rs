@@ -209,8 +209,12 @@ fn no_room_imports_against_the_arrows() {
 }
 
 fn no_file_has(words: &[&str], except: impl Fn(&Path) -> bool, why: &str) {
+    none_has(&sources(), words, except, why);
+}
+
+fn none_has(files: &[(PathBuf, String)], words: &[&str], except: impl Fn(&Path) -> bool, why: &str) {
     let mut wrong = Vec::new();
-    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path) && !except(path)) {
+    for (path, text) in files.iter().filter(|(path, _)| !is_test(path) && !except(path)) {
         wrong.extend(
             words.iter().filter(|word| text.contains(**word)).map(|word| format!("{}: {word}", path.display())),
         );
@@ -307,6 +311,15 @@ fn the_shim_uses_the_public_api_and_no_unsafe() {
     }
     let seen = files.len();
     assert!(seen > 20 && wrong.is_empty(), "{seen} files; not public:\n{}", wrong.join("\n"));
+}
+
+/// These functions of the standard library panic if the kernel refuses their call. The systemd of the tests is in bus.rs.
+#[test]
+fn no_refused_call_is_a_panic() {
+    let words = ["thread::sleep(", "thread::spawn(", "scope.spawn("];
+    for files in [sources(), sources_below("shim/src")] {
+        none_has(&files, &words, |path| path.ends_with("cgroup/bus.rs"), "use wait::pause and thread::Builder");
+    }
 }
 
 #[test]

@@ -313,7 +313,7 @@ fn sweep(
 }
 
 /// Calls that wait for another process. Only these are interrupted, or return that they would block.
-const WAIT: [&str; 19] = [
+const WAIT: [&str; 20] = [
     "accept4",
     "clock_nanosleep",
     "connect",
@@ -321,6 +321,7 @@ const WAIT: [&str; 19] = [
     "fcntl",
     "flock",
     "futex",
+    "nanosleep",
     "openat",
     "openat2",
     "poll",

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use rustix::thread::{Timespec, nanosleep};
 
 use crate::poll::{Interest, Token};
 use crate::reply::Reply;
@@ -20,7 +21,7 @@ const ALONE: Duration = Duration::from_secs(20);
 const READS: usize = 8;
 
 /// The pause of the loop after accept(2) has failed.
-const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
+const NO_DESCRIPTOR: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 impl Shim {
     /// Serves until containerd sends Shutdown.
@@ -137,7 +138,10 @@ impl Shim {
                 Ok((socket, _)) => socket,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 // no descriptor is free: the peer waits, and the listener stays readable
-                Err(_) => return std::thread::sleep(NO_DESCRIPTOR),
+                Err(_) => {
+                    let _ = nanosleep(&NO_DESCRIPTOR);
+                    return;
+                }
             };
             let token = self.poll.token();
             if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {

@@ -6,11 +6,12 @@ use std::path::Path;
 use super::sources_below;
 
 /// The calls that wait.
-const CALLS: [&str; 15] = [
+const CALLS: [&str; 16] = [
     "wait::ready(",
     "wait::readable(",
     "wait::sleep(",
     "wait::lock(",
+    "wait::pause(",
     "wait::contents(",
     "wait::contents_of(",
     "wait::contents_below(",

@@ -102,7 +102,7 @@ pub(super) fn reap_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<WaitI
                 if rustix::event::poll(&mut end, Some(&pause)).is_ok_and(|ready| ready > 0) {
                     // It has ended, and its tracer has not reaped it yet.
                     deadline = deadline.min(Instant::now() + kept);
-                    std::thread::sleep(Duration::from_millis(1));
+                    crate::wait::pause(Duration::from_millis(1));
                 }
             }
             other => return other.ok().flatten(),

@@ -6,7 +6,7 @@ use std::fs::File;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result};
 #[cfg(feature = "checkpoint")]
 use crate::sys::mount::{mount, set_propagation};
 use crate::wait;
@@ -38,9 +38,9 @@ pub(super) fn in_mounts<T: Send>(namespace: &File, act: impl FnOnce() -> Result<
 /// Calls `act` in a new thread, and waits for its end. A signal or a `Stop` ends its waits as it would end those of this thread.
 ///
 /// # Errors
-/// Those of `act`.
+/// The kernel makes no thread, or those of `act`.
 fn by_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    wait::by_a_thread(act).map_err(|_| error!("a thread has panicked"))?
+    wait::by_a_thread(act).context("thread")?
 }
 
 /// Calls `act` in the mount namespace of process `pid`.

@@ -123,15 +123,18 @@ impl Drop for Listening {
 /// Does the work in a new thread, and waits for its end. What ends the waits of this thread ends those of the new one.
 ///
 /// # Errors
-/// The new thread has panicked.
-pub(crate) fn by_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> std::thread::Result<T> {
+/// The kernel makes no thread, or the new thread has panicked.
+pub(crate) fn by_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let (listened, stop) = (LISTENED.with_borrow(Clone::clone), stop::of_this_thread());
     let work = move || {
         LISTENED.set(listened);
         let done = if let Some(stop) = stop { stop.over(work) } else { work() };
         (done, HEARD.get())
     };
-    let (done, heard) = std::thread::scope(|scope| scope.spawn(work).join())?;
+    let (done, heard) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| io::Error::other("the thread has panicked"))
+    })?;
     if heard.is_some() {
         HEARD.set(heard);
     }
@@ -190,6 +193,12 @@ pub fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, I
 /// Those of `ready`.
 pub fn sleep(time: Duration) -> Result<(), Interrupted> {
     ready(&[], Instant::now().checked_add(time)).map(drop)
+}
+
+/// Waits for this time. Neither a signal nor a `Stop` ends this wait: the next wait returns them.
+/// `std::thread::sleep` panics if the kernel refuses the call.
+pub fn pause(time: Duration) {
+    let _ = rustix::thread::nanosleep(&timespec(time));
 }
 
 /// Returns an error if a signal has come before.
