@@ -4,6 +4,8 @@
 
 #[path = "layers/circles.rs"]
 mod circles;
+#[path = "layers/examples.rs"]
+mod examples;
 #[path = "layers/waits.rs"]
 mod waits;
 

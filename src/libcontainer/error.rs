@@ -9,22 +9,29 @@ use crate::sys::errno::{chain_in_words, in_words, words};
 use crate::wait::Interrupted;
 
 /// The result of the library's functions.
+///
+/// ```
+/// use libcontainer::{Result, Root, Status};
+///
+/// fn status(id: &str) -> Result<Status> {
+///     Root::open("examples/no-containers")?.load(id)?.status()
+/// }
+/// assert!(status("box").is_err());
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure. Its text is complete: the place, what was tried, and why it failed. Its `source` adds nothing.
 ///
-/// ```no_run
-/// use libcontainer::Kind;
+/// ```
+/// use libcontainer::{Kind, Root};
 ///
-/// # fn main() -> libcontainer::Result<()> {
-/// # let root = libcontainer::Root::open("/run/coracle")?;
+/// let root = Root::open("examples/no-containers")?;
 /// match root.load("box") {
 ///     Ok(container) => println!("{}", container.status()?),
-///     Err(error) if *error.kind() == Kind::NotFound => println!("there is no such container"),
+///     Err(error) if *error.kind() == Kind::NotFound => println!("{error}"),
 ///     Err(error) => return Err(error),
 /// }
-/// # Ok(())
-/// # }
+/// # Ok::<(), libcontainer::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);

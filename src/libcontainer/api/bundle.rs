@@ -19,14 +19,13 @@ use crate::wait;
 
 /// A parsed bundle.
 ///
-/// ```no_run
-/// # fn main() -> libcontainer::Result<()> {
-/// let bundle = libcontainer::Bundle::read("/bundles/box")?;
+/// ```
+/// let bundle = libcontainer::Bundle::read("examples/bundle")?;
+/// assert!(bundle.directory().ends_with("examples/bundle") && !bundle.terminal());
 /// for warning in bundle.remarks().chain(bundle.check()?) {
 ///     println!("{warning}");
 /// }
-/// # Ok(())
-/// # }
+/// # Ok::<(), libcontainer::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bundle {

@@ -18,6 +18,12 @@ use crate::wait;
 pub use crate::launch::start::Began;
 
 /// Whether it is an error to signal a stopped container.
+///
+/// ```no_run
+/// let container = libcontainer::Root::open("/run/coracle")?.load("box")?;
+/// container.kill(libcontainer::signal_by_name("TERM")?, libcontainer::Stopped::Fine)?;
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// It is not an error.

@@ -41,6 +41,11 @@ pub struct Features {
 }
 
 /// `linux`.
+///
+/// ```
+/// let linux = libcontainer::features().linux;
+/// assert!(linux.namespaces.contains(&"time") && linux.capabilities.iter().any(|name| name == "CAP_BPF"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -68,6 +73,11 @@ pub struct Linux {
 }
 
 /// A feature that is available or not.
+///
+/// ```
+/// let devices = libcontainer::features().linux.net_devices;
+/// assert!(devices.enabled);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Enabled {
@@ -76,6 +86,12 @@ pub struct Enabled {
 }
 
 /// `linux.cgroup`.
+///
+/// ```
+/// let cgroup = libcontainer::features().linux.cgroup;
+/// assert!(cgroup.v1 && cgroup.v2);
+/// assert_eq!(cgroup.systemd, cfg!(feature = "systemd"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -93,6 +109,12 @@ pub struct Cgroup {
 }
 
 /// `linux.seccomp`.
+///
+/// ```
+/// let seccomp = libcontainer::features().linux.seccomp;
+/// // The kernel may be older than this library.
+/// assert!(seccomp.supported_flags.iter().all(|flag| seccomp.known_flags.contains(flag)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -112,6 +134,11 @@ pub struct Seccomp {
 }
 
 /// `linux.intelRdt`.
+///
+/// ```
+/// let rdt = libcontainer::features().linux.intel_rdt;
+/// assert!(rdt.enabled && rdt.schemata && rdt.monitoring);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IntelRdt {
@@ -124,6 +151,11 @@ pub struct IntelRdt {
 }
 
 /// `linux.memoryPolicy`.
+///
+/// ```
+/// let policy = libcontainer::features().linux.memory_policy;
+/// assert!(policy.modes.contains(&"MPOL_BIND"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryPolicy {
@@ -134,6 +166,11 @@ pub struct MemoryPolicy {
 }
 
 /// `linux.mountExtensions`.
+///
+/// ```
+/// let extensions = libcontainer::features().linux.mount_extensions;
+/// assert!(extensions.idmap.enabled);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MountExtensions {
@@ -143,7 +180,7 @@ pub struct MountExtensions {
 
 /// The features of this library on this kernel, with its Cargo features.
 ///
-/// ```no_run
+/// ```
 /// let features = libcontainer::features();
 /// assert!(features.linux.cgroup.v2);
 /// assert_eq!(features.linux.seccomp.enabled, cfg!(feature = "seccomp"));

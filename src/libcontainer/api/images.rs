@@ -11,6 +11,15 @@ use crate::plan::CgroupUse;
 use crate::plan::explain::{Line, table};
 
 /// The steps of a restore. The text is the same as that of `coracle explain --image-path`.
+///
+/// ```no_run
+/// use libcontainer::{Bundle, CgroupUse, Images};
+///
+/// let plan = Bundle::read("/bundles/box")?.explain_restore(&Images::new("/images/box"), CgroupUse::Own)?;
+/// plan.warnings().iter().for_each(|warning| eprintln!("{warning}"));
+/// print!("{plan}");
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RestoreExplanation {
     lines: Vec<Line>,

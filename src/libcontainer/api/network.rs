@@ -16,6 +16,13 @@ use crate::status::Status;
 const MOST: u64 = 1 << 20;
 
 /// An interface and what it has counted, in the form of runc's `events`.
+///
+/// ```
+/// use libcontainer::Interface;
+///
+/// let dropped = |all: &[Interface]| all.iter().map(|one| one.rx_dropped + one.tx_dropped).sum::<u64>();
+/// assert_eq!(dropped(&[Interface { rx_dropped: 2, ..Interface::default() }]), 2);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)] // the words of proc_pid_net(5)

@@ -40,16 +40,15 @@ pub enum Progress<'p> {
 
 /// The steps of a plan. The text is the same as that of `coracle explain`.
 ///
-/// ```no_run
-/// # fn main() -> libcontainer::Result<()> {
-/// let bundle = libcontainer::Bundle::read("/bundles/box")?;
+/// ```
+/// let bundle = libcontainer::Bundle::read("examples/bundle")?;
 /// let plan = bundle.explain(libcontainer::CgroupUse::Own)?;
 /// for line in plan.lines() {
 ///     println!("{}: {} ({})", line.process, line.act, line.from);
 /// }
 /// plan.warnings().iter().for_each(|warning| println!("{warning}"));
-/// # Ok(())
-/// # }
+/// assert!(plan.to_string().contains("pivot_root"));
+/// # Ok::<(), libcontainer::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Explanation(pub(super) Plan);

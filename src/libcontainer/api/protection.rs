@@ -43,6 +43,18 @@ impl Protection {
 /// again or, if that is not allowed, the program is executed again from its beginning. From then on the process is
 /// undumpable (PR_SET_DUMPABLE(2const)).
 ///
+/// ```no_run
+/// use libcontainer::{Bundle, Root};
+///
+/// fn main() -> libcontainer::Result<()> {
+///     // First of all: the program may begin again here.
+///     let protection = libcontainer::protect_program()?;
+///     let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+///     root.create("box", &bundle).protection(protection).create()?;
+///     Ok(())
+/// }
+/// ```
+///
 /// # Errors
 /// Both ways fail.
 pub fn protect_program() -> Result<Protection> {
@@ -51,6 +63,11 @@ pub fn protect_program() -> Result<Protection> {
 
 /// Gives back the resident pages of the program's code and constants, for a program that waits for long. They stay in the page
 /// cache, and each comes back by a minor page fault when it is used. Without effect if the kernel refuses.
+///
+/// ```
+/// // All containers are made: now the program waits for their ends.
+/// libcontainer::give_back_program_pages();
+/// ```
 pub fn give_back_program_pages() {
     // without it, the process only stays larger
     let _ = crate::sys::own_program::give_back_pages();

@@ -19,6 +19,13 @@ impl Container {
 
 /// The number of a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3`.
 ///
+/// ```
+/// assert_eq!(libcontainer::signal_by_name("SIGTERM")?, 15);
+/// assert_eq!(libcontainer::signal_by_name("rtmin+3")?, 37);
+/// assert!(libcontainer::signal_by_name("NOPE").is_err());
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
+///
 /// # Errors
 /// The name is unknown.
 pub fn signal_by_name(text: &str) -> Result<i32> {

@@ -6,6 +6,16 @@ use super::At;
 use crate::printable::line;
 
 /// One mistake: its place and a text, in lower case and without a full stop.
+///
+/// ```
+/// use libcontainer::{Kind, Update};
+///
+/// let error = Update::read(br#"{"pids": {"limit": "many"}}"#).unwrap_err();
+/// let Kind::Config(faults) = error.kind() else { panic!("{error}") };
+/// let fault = faults.iter().next().unwrap();
+/// assert_eq!(fault.at.as_str(), "linux.resources.pids.limit");
+/// println!("{}", fault.problem);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     /// The property at fault.
@@ -16,14 +26,13 @@ pub struct Fault {
 
 /// A warning: the container runs nevertheless. The specification demands this for some properties.
 ///
-/// ```no_run
-/// # fn main() -> libcontainer::Result<()> {
-/// let bundle = libcontainer::Bundle::read("/bundles/box")?;
+/// ```
+/// let bundle = libcontainer::Bundle::read("examples/bundle")?;
+/// assert!(bundle.remarks().any(|warning| warning.at.as_str() == "process.capabilities"));
 /// for warning in bundle.check()? {
 ///     println!("{}: {}", warning.at, warning.said);
 /// }
-/// # Ok(())
-/// # }
+/// # Ok::<(), libcontainer::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {

@@ -38,6 +38,12 @@ const LONGEST_ID: usize = 255;
 
 /// Checks an id: it must be a file name that needs no quoting.
 ///
+/// ```
+/// assert!(libcontainer::check_id("box-1").is_ok());
+/// let error = libcontainer::check_id("a/b").unwrap_err();
+/// assert_eq!(*error.kind(), libcontainer::Kind::InvalidArgument);
+/// ```
+///
 /// # Errors
 /// `InvalidArgument`: `invalid container ID format`, with the id.
 pub fn check_id(id: &str) -> Result<()> {

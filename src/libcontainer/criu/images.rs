@@ -34,6 +34,15 @@ const MOST: u64 = 64 << 20;
 const MOST_PARENTS: usize = 256;
 
 /// The contents of the images.
+///
+/// ```no_run
+/// let (contents, faults) = libcontainer::Images::new("/images/box").check(None)?;
+/// println!("{} processes, {} mounts", contents.processes, contents.mounts);
+/// if contents.has_parent {
+///     println!("the memory is complete only with an earlier dump");
+/// }
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageContents {
     /// The version of CRIU in its log, if the log is there.
@@ -53,6 +62,14 @@ pub struct ImageContents {
 }
 
 /// What is wrong with the images.
+///
+/// ```
+/// // This directory has no images.
+/// let (_, faults) = libcontainer::Images::new("examples/bundle").check(None)?;
+/// assert_eq!(faults[0].file, "inventory.img");
+/// println!("{}: {}", faults[0].file, faults[0].problem);
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFault {
     /// The file in the directory, or the property of config.json.

@@ -24,6 +24,13 @@ pub enum CriuReqType {
 }
 
 /// How CRIU treats cgroups.
+///
+/// ```
+/// use libcontainer::{CgroupMode, Images};
+///
+/// assert_eq!(CgroupMode::named("soft"), Some(CgroupMode::Soft));
+/// let images = Images::new("/images/box").cgroups(CgroupMode::Soft);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum CgroupMode {
@@ -53,6 +60,12 @@ impl CgroupMode {
 }
 
 /// How CRIU holds back the packets of open connections.
+///
+/// ```
+/// use libcontainer::{Images, NetworkLock};
+///
+/// let images = Images::new("/images/box").network_lock(NetworkLock::Nftables);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum NetworkLock {

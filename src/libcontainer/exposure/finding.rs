@@ -5,6 +5,16 @@ use std::fmt;
 use crate::config::At;
 
 /// How bad a finding is.
+///
+/// ```
+/// use libcontainer::Risk;
+///
+/// let findings = libcontainer::Bundle::read("examples/bundle")?.exposure()?.findings;
+/// let grave = findings.iter().filter(|found| found.risk >= Risk::High);
+/// grave.for_each(|found| println!("{}: {}", found.risk, found.at));
+/// assert!(Risk::Critical > Risk::High && Risk::Medium > Risk::Low);
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Risk {
     /// A small step for an attacker, or a nuisance for other containers.
@@ -29,6 +39,14 @@ impl fmt::Display for Risk {
 }
 
 /// One thing that a config exposes.
+///
+/// ```
+/// let findings = libcontainer::Bundle::read("examples/bundle")?.exposure()?.findings;
+/// let found = findings.iter().find(|found| found.at.as_str() == "linux.seccomp").expect("it has no profile");
+/// assert_eq!(found.what, "is not set");
+/// println!("an attacker {}. Change: {}", found.gain, found.change);
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exposed {
     /// The property.
@@ -47,15 +65,14 @@ pub struct Exposed {
 
 /// All that a config exposes, the worst first.
 ///
-/// ```no_run
-/// # fn main() -> libcontainer::Result<()> {
-/// let exposure = libcontainer::Bundle::read("/bundles/box")?.exposure()?;
-/// println!("{} ({})", exposure.score(), exposure.word());
+/// ```
+/// let exposure = libcontainer::Bundle::read("examples/bundle")?.exposure()?;
+/// assert_eq!(exposure.word(), "open");
+/// println!("{} of 10", exposure.score());
 /// for found in &exposure.findings {
 ///     println!("{}: {}: {}", found.at, found.what, found.change);
 /// }
-/// # Ok(())
-/// # }
+/// # Ok::<(), libcontainer::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exposure {

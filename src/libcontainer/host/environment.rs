@@ -44,6 +44,15 @@ pub struct Environment {
 }
 
 /// The environment of programs that the library starts on the host.
+///
+/// ```
+/// use libcontainer::{Environment, ProgramEnvironment, Root};
+///
+/// let programs = ProgramEnvironment::Given(vec![("TOKEN".into(), "secret".into())]);
+/// assert_eq!(format!("{programs:?}"), r#"["TOKEN"]"#);
+/// let root = Root::open("/run/coracle")?.with_environment(Environment { programs, ..Environment::default() });
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub enum ProgramEnvironment {
     /// That of our process. The library does not copy it.

@@ -38,6 +38,16 @@ const LOG: &str = "dump.log";
 const LAZY_PIPE: usize = 8 * 4096 / 40 * 4096;
 
 /// What happens to a container after its checkpoint.
+///
+/// ```no_run
+/// use libcontainer::{Afterwards, Images, Root};
+///
+/// // First most of the memory, while the container runs; then the rest.
+/// let root = Root::open("/run/coracle")?;
+/// root.load("box")?.checkpoint(Images::new("/images/1")).afterwards(Afterwards::PreDumped).make()?;
+/// root.load("box")?.checkpoint(Images::new("/images/2")).parent("../1").make()?;
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Afterwards {

@@ -30,14 +30,10 @@ const LOG_LEVEL: i32 = 4;
 
 /// Something that CRIU does only on request.
 ///
-/// ```no_run
-/// # fn main() -> libcontainer::Result<()> {
+/// ```
 /// use libcontainer::{Allow, Images};
 ///
-/// let images = Images::new("/images/box").allow(Allow::TcpEstablished);
-/// libcontainer::Root::open("/run/coracle")?.load("box")?.checkpoint(images).make()?;
-/// # Ok(())
-/// # }
+/// let images = Images::new("/images/box").allow(Allow::TcpEstablished).allow(Allow::FileLocks);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,7 +61,7 @@ pub enum Allow {
 
 /// Where the images of a container are, and how CRIU (criu(8)) works with them.
 ///
-/// ```no_run
+/// ```
 /// use libcontainer::{Allow, CgroupMode, Images};
 ///
 /// let images = Images::new("/images/box").work("/tmp/log").allow(Allow::TcpEstablished).cgroups(CgroupMode::Soft);

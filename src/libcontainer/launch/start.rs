@@ -27,6 +27,14 @@ use crate::wait::{self, limits};
 use crate::wire::{Failure, GO, UP_SIZE, Up};
 
 /// What `start` has started.
+///
+/// ```no_run
+/// let mut container = libcontainer::Root::open("/run/coracle")?.load("box")?;
+/// if container.start()? == libcontainer::Began::Nothing {
+///     println!("its config.json has no process");
+/// }
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Began {
     /// The program.

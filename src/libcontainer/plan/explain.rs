@@ -17,6 +17,16 @@ use crate::sys::sched::SchedAttr;
 use crate::wire::Request;
 
 /// One line of a plan.
+///
+/// ```
+/// use libcontainer::{Bundle, CgroupUse};
+///
+/// let lines = Bundle::read("examples/bundle")?.explain(CgroupUse::Own)?.lines();
+/// let clone = lines.iter().find(|line| line.what == "clone").expect("each plan has one");
+/// assert_eq!((clone.process, clone.from.as_str()), ("runtime", "linux.namespaces"));
+/// println!("{}: {}", clone.act, clone.fields);
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     /// The process that does it: `runtime`, `bridge` or `init`; in a restore also `criu`.

@@ -126,14 +126,12 @@ pub enum Keyring {
 
 /// Whether the container gets cgroups of its own.
 ///
-/// ```no_run
-/// # fn main() -> libcontainer::Result<()> {
-/// use libcontainer::{Bundle, CgroupUse, Manager, Root};
+/// ```
+/// use libcontainer::{Bundle, CgroupUse};
 ///
-/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
-/// root.create("box", &bundle).cgroup(CgroupUse::Unit(Manager::System)).create()?;
-/// # Ok(())
-/// # }
+/// let plan = Bundle::read("examples/bundle")?.explain(CgroupUse::Own)?;
+/// assert!(plan.lines().iter().any(|line| line.what == "cgroup"));
+/// # Ok::<(), libcontainer::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupUse {

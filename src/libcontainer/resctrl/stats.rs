@@ -9,6 +9,14 @@ use super::{mount_of, schema};
 
 /// Resource control: what the machine can do, what the container's group may use, and what it has used (resctrl.rst). What
 /// this machine cannot do or count is left out.
+///
+/// ```
+/// use libcontainer::stats::IntelRdt;
+///
+/// let bytes = |rdt: &IntelRdt| rdt.cmt_stats.iter().map(|cache| cache.llc_occupancy).sum::<u64>();
+/// // The container has no group.
+/// assert_eq!(bytes(&IntelRdt::default()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IntelRdt {
@@ -42,6 +50,13 @@ pub struct IntelRdt {
 }
 
 /// `info/L3`.
+///
+/// ```
+/// use libcontainer::stats::CacheInfo;
+///
+/// let parts = |cache: &CacheInfo| u64::from_str_radix(&cache.cbm_mask, 16).map(u64::count_ones);
+/// assert!(parts(&CacheInfo::default()).is_err(), "a machine without resctrl has no mask");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CacheInfo {
@@ -54,6 +69,13 @@ pub struct CacheInfo {
 }
 
 /// `info/MB`.
+///
+/// ```
+/// use libcontainer::stats::BandwidthInfo;
+///
+/// let may_be = |info: &BandwidthInfo, percent: u64| percent >= info.min_bandwidth;
+/// assert!(may_be(&BandwidthInfo::default(), 10));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BandwidthInfo {
@@ -68,6 +90,13 @@ pub struct BandwidthInfo {
 }
 
 /// Bytes to and from memory so far.
+///
+/// ```
+/// use libcontainer::stats::Traffic;
+///
+/// let remote = |traffic: &Traffic| traffic.mbm_total_bytes.saturating_sub(traffic.mbm_local_bytes);
+/// assert_eq!(remote(&Traffic::default()), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -78,6 +107,13 @@ pub struct Traffic {
 }
 
 /// Bytes in the cache now.
+///
+/// ```
+/// use libcontainer::stats::Occupancy;
+///
+/// let mebibytes = |cache: &Occupancy| cache.llc_occupancy >> 20;
+/// assert_eq!(mebibytes(&Occupancy::default()), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Occupancy {

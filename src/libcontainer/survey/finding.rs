@@ -1,6 +1,15 @@
 //! The findings of a survey.
 
 /// The subject of a finding.
+///
+/// ```
+/// use libcontainer::{Area, Environment, survey};
+///
+/// let findings = survey(&Environment::default())?;
+/// let of_kernel = findings.iter().filter(|finding| finding.area == Area::Kernel);
+/// assert!(of_kernel.count() > 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
     /// System calls and files of the kernel.
@@ -18,6 +27,15 @@ pub enum Area {
 }
 
 /// How the machine does in one respect.
+///
+/// ```
+/// use libcontainer::{Environment, Fitness, survey};
+///
+/// let worst = survey(&Environment::default())?.iter().map(|finding| finding.fitness).max();
+/// println!("containers can be made: {}", worst != Some(Fitness::Missing));
+/// assert!(Fitness::Missing > Fitness::Good);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fitness {
     /// It is there.
@@ -31,6 +49,13 @@ pub enum Fitness {
 }
 
 /// One result of the survey.
+///
+/// ```
+/// for finding in libcontainer::survey(&libcontainer::Environment::default())? {
+///     println!("{}: {} {}", finding.name, finding.said, finding.advice);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Its subject.

@@ -19,13 +19,14 @@ use crate::host::{Environment, Host, Labels};
 /// Looks at this machine as the caller's user. It changes nothing, and needs no rights. It makes short-lived children, which
 /// try namespaces.
 ///
-/// ```no_run
-/// # fn main() -> std::io::Result<()> {
-/// let own = libcontainer::Environment { path: std::env::var_os("PATH"), ..Default::default() };
-/// let missing = libcontainer::survey(&own)?.into_iter().filter(|finding| finding.fitness == libcontainer::Fitness::Missing);
+/// ```
+/// use libcontainer::{Environment, Fitness, survey};
+///
+/// let own = Environment { path: std::env::var_os("PATH"), ..Environment::default() };
+/// let findings = survey(&own)?;
+/// let missing = findings.iter().filter(|finding| finding.fitness == Fitness::Missing);
 /// missing.for_each(|finding| println!("{}: {} {}", finding.name, finding.said, finding.advice));
-/// # Ok(())
-/// # }
+/// # Ok::<(), std::io::Error>(())
 /// ```
 ///
 /// # Errors

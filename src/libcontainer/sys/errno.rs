@@ -23,6 +23,11 @@ pub fn said_with(said: &str, errno: Errno) -> String {
 }
 
 /// The text of an error. That of a system call is in `words`, by whatever crate it came.
+///
+/// ```
+/// let error = std::fs::read("examples/no such file").unwrap_err();
+/// assert_eq!(libcontainer::in_words(&error), "no such file or directory (ENOENT)");
+/// ```
 pub fn in_words(error: &(dyn Error + 'static)) -> String {
     let of_std = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     let of_rustix = || error.downcast_ref::<Errno>().map(|errno| errno.raw_os_error());

@@ -48,6 +48,15 @@ struct LoopConfig {
 }
 
 /// A file as a block device. The device is free again when this is dropped and nobody else uses the device: no mount, for example.
+///
+/// ```no_run
+/// use libcontainer::LoopDevice;
+///
+/// let device = LoopDevice::of(&std::fs::File::open("/images/root.ext4")?, b"root.ext4")?;
+/// println!("{}", device.path().display());
+/// // After a mount of it, it can be dropped.
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,

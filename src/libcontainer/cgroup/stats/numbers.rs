@@ -6,6 +6,14 @@ use serde::Serialize;
 
 /// The numbers of a container's cgroups. A number is 0 if its controller or its file does not exist. The JSON leaves it out
 /// where runc leaves it out.
+///
+/// ```
+/// use libcontainer::stats::Numbers;
+///
+/// let processes = |numbers: &Numbers| numbers.pids.current;
+/// // The container has no cgroup.
+/// assert_eq!(processes(&Numbers::default()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Numbers {
@@ -24,6 +32,16 @@ pub struct Numbers {
 }
 
 /// CPU time, in nanoseconds, on both versions.
+///
+/// ```
+/// use libcontainer::stats::Cpu;
+///
+/// /// The share of one CPU between two looks, in percent.
+/// fn share(before: &Cpu, after: &Cpu, nanoseconds: u64) -> u64 {
+///     (after.usage.total - before.usage.total) * 100 / nanoseconds
+/// }
+/// assert_eq!(share(&Cpu::default(), &Cpu::default(), 1_000_000_000), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cpu {
@@ -37,6 +55,13 @@ pub struct Cpu {
 }
 
 /// CPU time that was used, in nanoseconds.
+///
+/// ```
+/// use libcontainer::stats::CpuUsage;
+///
+/// let seconds = |usage: &CpuUsage| usage.total / 1_000_000_000;
+/// assert_eq!(seconds(&CpuUsage::default()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CpuUsage {
@@ -59,6 +84,13 @@ pub struct CpuUsage {
 }
 
 /// How its quota held it back.
+///
+/// ```
+/// use libcontainer::stats::Throttling;
+///
+/// let is_too_small = |quota: &Throttling| quota.throttled_periods * 2 > quota.periods;
+/// assert!(!is_too_small(&Throttling::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -75,6 +107,13 @@ pub struct Throttling {
 }
 
 /// cpuset(7). A flag is 0 or 1.
+///
+/// ```
+/// use libcontainer::stats::Cpuset;
+///
+/// let may_use = |set: &Cpuset, cpu: u16| set.cpus.contains(&cpu);
+/// assert!(!may_use(&Cpuset::default(), 0));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cpuset {
@@ -105,6 +144,16 @@ pub struct Cpuset {
 }
 
 /// Memory, in bytes.
+///
+/// ```
+/// use libcontainer::stats::Memory;
+///
+/// /// The memory that the kernel cannot take back by dropping page cache.
+/// fn working_set(memory: &Memory) -> u64 {
+///     memory.usage.usage.saturating_sub(memory.raw.get("inactive_file").copied().unwrap_or(0))
+/// }
+/// assert_eq!(working_set(&Memory::default()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -130,6 +179,13 @@ pub struct Memory {
 }
 
 /// One kind of memory, in bytes.
+///
+/// ```
+/// use libcontainer::stats::MemoryEntry;
+///
+/// let left = |memory: &MemoryEntry| memory.limit.saturating_sub(memory.usage);
+/// assert_eq!(left(&MemoryEntry::default()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryEntry {
@@ -146,6 +202,13 @@ pub struct MemoryEntry {
 }
 
 /// Processes and threads.
+///
+/// ```
+/// use libcontainer::stats::Pids;
+///
+/// let is_full = |pids: &Pids| pids.limit > 0 && pids.current >= pids.limit;
+/// assert!(!is_full(&Pids::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Pids {
@@ -158,6 +221,15 @@ pub struct Pids {
 }
 
 /// The I/O of block devices. Version 2 has only the first two lists.
+///
+/// ```
+/// use libcontainer::stats::Blkio;
+///
+/// let bytes = |io: &Blkio, op: &str| {
+///     io.io_service_bytes_recursive.iter().filter(|entry| entry.op == op).map(|entry| entry.value).sum::<u64>()
+/// };
+/// assert_eq!(bytes(&Blkio::default(), "Read"), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -192,6 +264,13 @@ pub struct Blkio {
 }
 
 /// One number of one device.
+///
+/// ```
+/// use libcontainer::stats::BlkioEntry;
+///
+/// let line = |entry: &BlkioEntry| format!("{}:{} {} {}", entry.major, entry.minor, entry.op, entry.value);
+/// assert_eq!(line(&BlkioEntry::default()), "0:0  0");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BlkioEntry {
@@ -210,6 +289,13 @@ pub struct BlkioEntry {
 }
 
 /// Huge pages of one size, in bytes.
+///
+/// ```
+/// use libcontainer::stats::Hugetlb;
+///
+/// let was_refused = |pages: &Hugetlb| pages.failcnt > 0;
+/// assert!(!was_refused(&Hugetlb::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Hugetlb {
@@ -224,6 +310,13 @@ pub struct Hugetlb {
 }
 
 /// Pressure stall information (Documentation/accounting/psi.rst).
+///
+/// ```
+/// use libcontainer::stats::Psi;
+///
+/// let is_stalled = |psi: &Psi| psi.full.avg10 > 10.0;
+/// assert!(!is_stalled(&Psi::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Psi {
@@ -234,6 +327,13 @@ pub struct Psi {
 }
 
 /// How long tasks waited.
+///
+/// ```
+/// use libcontainer::stats::Pressure;
+///
+/// let grows = |pressure: &Pressure| pressure.avg10 > pressure.avg300;
+/// assert!(!grows(&Pressure::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Pressure {

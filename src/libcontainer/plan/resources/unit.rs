@@ -20,6 +20,13 @@ pub struct Unit {
 }
 
 /// Which systemd manages the unit.
+///
+/// ```
+/// use libcontainer::{CgroupUse, Manager};
+///
+/// let cgroup = |uid: u32| CgroupUse::Unit(if uid == 0 { Manager::System } else { Manager::User });
+/// assert_eq!(cgroup(1000), CgroupUse::Unit(Manager::User));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Manager {
