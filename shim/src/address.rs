@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub const DIRECTORY: &str = "/run/containerd/s";
 
 /// The socket for a group of containers of one containerd and namespace.
-pub fn of(directory: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
+pub fn socket_path(directory: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
     // an annotation has the group: one that begins with `/` must not replace what is before it
     let group = group.trim_start_matches('/');
     let named: PathBuf = Path::new(containerd).join(namespace).join(group).components().collect();
@@ -136,11 +136,11 @@ mod tests {
 
     #[test]
     fn the_address_is_that_of_the_runc_shim() {
-        let path = of(Path::new(DIRECTORY), "/run/containerd/containerd.sock", "k8s.io", "abc");
+        let path = socket_path(Path::new(DIRECTORY), "/run/containerd/containerd.sock", "k8s.io", "abc");
         // printf /run/containerd/containerd.sock/k8s.io/abc | sha256sum
         let expected = "/run/containerd/s/a99a1752d3a0fadfb1f869026f16760475df03a572e20f4ccea9e6c1e5470b72";
         assert_eq!(path, Path::new(expected));
-        let other = of(Path::new(DIRECTORY), "/run/x", "n", "/run/containerd/containerd.sock/k8s.io/abc");
+        let other = socket_path(Path::new(DIRECTORY), "/run/x", "n", "/run/containerd/containerd.sock/k8s.io/abc");
         assert_ne!(other, path, "an annotation leads to the shim of another namespace");
     }
 

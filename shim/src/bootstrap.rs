@@ -80,16 +80,16 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let input = Input::read(&stdin()?, &flags.id)?;
     let directory = input.params.as_ref().map(|params| &*params.socket_dir).filter(|directory| !directory.is_empty());
     let directory = Path::new(directory.unwrap_or(address::DIRECTORY));
-    let socket = address::of(directory, &flags.address, &flags.namespace, &group(&flags.id)?);
+    let socket = address::socket_path(directory, &flags.address, &flags.namespace, &group(&flags.id)?);
     let failed = |error: io::Error| format!("socket {}: {error}", socket.display(), error = in_words(&error));
     let found = address::take(&socket).map_err(failed)?;
     let bound = address::bound(&socket);
     let address = format!("unix://{}", socket.display());
     // ORDER: everything that can fail is done before the process is made: it would stay after a failure
-    let noted = note(&address);
+    let address_written = write_address(&address);
     let child = match found {
-        Found::Serving => noted.map(|()| None),
-        Found::Ours(listener) => noted
+        Found::Serving => address_written.map(|()| None),
+        Found::Ours(listener) => address_written
             .and_then(|()| serve(flags, &input, &socket, listener).map(Some))
             .inspect_err(|_| address::give_up(&socket, bound)),
     }?;
@@ -104,7 +104,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
 }
 
 /// Writes the address into the bundle: containerd 1.6 finds the shim again by it, and `delete` finds the socket.
-fn note(address: &str) -> Result<(), String> {
+fn write_address(address: &str) -> Result<(), String> {
     fs::write(".address", address)
         .and_then(|()| fs::rename(".address", "address"))
         .map_err(|error| format!("address: {error}", error = in_words(&error)))

@@ -44,7 +44,7 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
 fn remove(flags: &Flags, bundle: &Path) {
     // the container's processes become our children, as they were the shim's
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    let at = At { root: runtime::root(&options::kept(bundle), &flags.namespace), id: flags.id.clone() };
+    let at = At { root: runtime::root(&options::saved(bundle), &flags.namespace), id: flags.id.clone() };
     match at.other_bundle(bundle) {
         Some(other) => eprintln!("container {}: not deleted, because it was made from {}", flags.id, other.display()),
         None => drop(at.delete(Force::Kill).inspect_err(|error| eprintln!("container {}: {error}", flags.id))),

@@ -71,7 +71,7 @@ impl Order {
             // only `start` restores it, and then a deletion would delete the container of another shim
             return Err(failure(Code::AlreadyExists, format_args!("container {}", self.at.id)));
         }
-        options::keep(&self.bundle, &self.options).map_err(failed)?;
+        options::save(&self.bundle, &self.options).map_err(failed)?;
         if let Some(rootfs) = &self.rootfs {
             match std::fs::create_dir(rootfs) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),

@@ -105,7 +105,7 @@ impl<State: 'static> Jobs<State> {
             {
                 class.running += 1;
                 of_all += usize::from(of.is_some());
-                let Some(job) = self.shared.begin(of.as_ref(), job) else {
+                let Some(job) = self.shared.spawn(of.as_ref(), job) else {
                     running += 1;
                     continue;
                 };
@@ -142,7 +142,7 @@ impl<State: 'static> Jobs<State> {
 
 impl<State: 'static> Shared<State> {
     /// Runs the job in a new thread. Returns it if none can be made.
-    fn begin(self: &Arc<Self>, of: Option<&String>, job: Job<State>) -> Option<Job<State>> {
+    fn spawn(self: &Arc<Self>, of: Option<&String>, job: Job<State>) -> Option<Job<State>> {
         // the thread that runs it takes it out
         let job = Arc::new(Mutex::new(Some(job)));
         let (shared, theirs, of) = (Arc::clone(self), Arc::clone(&job), of.cloned());

@@ -103,13 +103,13 @@ fn string(value: &str) -> Option<String> {
 ///
 /// # Errors
 /// Those of writing the file.
-pub fn keep(bundle: &Path, options: &Options) -> io::Result<()> {
+pub fn save(bundle: &Path, options: &Options) -> io::Result<()> {
     fs::write(bundle.join(FILE), serde_json::to_vec(options)?)?;
     fs::write(bundle.join("runtime"), &options.binary_name)
 }
 
 /// The options in the bundle. Without that file, the defaults.
-pub fn kept(bundle: &Path) -> Options {
+pub fn saved(bundle: &Path) -> Options {
     let text = fs::read(bundle.join(FILE)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
@@ -157,10 +157,10 @@ mod tests {
     fn what_is_kept_is_read_again() {
         let bundle = tempfile::tempdir().expect("a directory");
         let options = Options { root: "/r".into(), no_pivot_root: true, ..Options::default() };
-        keep(bundle.path(), &options).expect("keep");
-        assert_eq!(kept(bundle.path()), options);
+        save(bundle.path(), &options).expect("save");
+        assert_eq!(saved(bundle.path()), options);
         let file = fs::read_to_string(bundle.path().join(FILE)).expect("options.json");
         assert_eq!(file, r#"{"no_pivot_root":true,"root":"/r"}"#);
-        assert_eq!(kept(Path::new("/nonexistent")), Options::default());
+        assert_eq!(saved(Path::new("/nonexistent")), Options::default());
     }
 }

@@ -73,7 +73,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
 /// The meaning of the argument, the id and the bundle.
 fn id_and_bundle(session: &Session<'_>, args: &Run) -> Result<(Argument, String, Bundle)> {
     let making = &args.making;
-    let word = Argument::of(&args.id, making);
+    let word = Argument::classify(&args.id, making);
     let (id, directory) = match word {
         Argument::Id | Argument::IdOfABundle => (args.id.clone(), making.bundle.clone()),
         Argument::Bundle => (made_up_id(Path::new(&args.id)), Some(PathBuf::from(&args.id))),
@@ -142,7 +142,7 @@ enum Argument {
 impl Argument {
     /// As with runc, the argument is an id if runc would find a bundle. Otherwise a path, or the name of a bundle, is
     /// the bundle.
-    fn of(word: &str, making: &Making) -> Argument {
+    fn classify(word: &str, making: &Making) -> Argument {
         let typed = Path::new(word);
         if making.bundle.is_some() || word.is_empty() {
             return Argument::Id;

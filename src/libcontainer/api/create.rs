@@ -137,6 +137,6 @@ impl<'a> Create<'a> {
         };
         // ORDER: before the program begins.
         let (made, poststart) = made.or_undo(poststart)?;
-        MadeContainer::go(made).map(|(container, child)| (container, child, poststart))
+        MadeContainer::continue_init(made).map(|(container, child)| (container, child, poststart))
     }
 }

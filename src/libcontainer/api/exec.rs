@@ -211,7 +211,7 @@ impl Exec<'_> {
 fn begin(ready: SetUpProcess<'_>, pid_file: Option<&Path>) -> Result<Process> {
     let (path, pid) = (pid_file.map(absolute).transpose()?, ready.pid());
     path.as_deref().map_or(Ok(()), |path| pidfile::write(path, pid))?;
-    let child = ready.go().context(NOT_STARTED).inspect_err(|_| {
+    let child = ready.continue_init().context(NOT_STARTED).inspect_err(|_| {
         if let Some(path) = &path {
             pidfile::remove_own(path, pid);
         }

@@ -249,14 +249,14 @@ impl Bus {
         Ok(message)
     }
 
-    fn left(&self) -> Result<Duration> {
+    fn time_left(&self) -> Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(error!(Kind::Systemd => "systemd does not answer in time")) } else { Ok(left) }
     }
 
     fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            self.stream.set_write_timeout(Some(self.left()?))?;
+            self.stream.set_write_timeout(Some(self.time_left()?))?;
             match self.stream.write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if is_pause(&error) => {}

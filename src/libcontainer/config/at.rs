@@ -61,7 +61,7 @@ impl At {
     }
 
     /// Changes back to the place before `enter`.
-    pub(super) fn leave(&mut self, before: usize) {
+    pub(super) fn shorten(&mut self, before: usize) {
         self.0.truncate(before);
     }
 

@@ -98,7 +98,7 @@ impl Faults {
     }
 
     /// Returns the value of `result`, or adds its mistakes.
-    pub fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
+    pub fn collect<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(faults) => {

@@ -236,7 +236,7 @@ impl<'de> Visitor<'de> for Look<'_> {
             } else {
                 object.next_value_seed(Look { known: self.known, at: self.at, found: self.found })?;
             }
-            self.at.leave(outside);
+            self.at.shorten(outside);
         }
         Ok(())
     }
@@ -247,10 +247,10 @@ impl<'de> Visitor<'de> for Look<'_> {
             let before = self.at.enter_element(n);
             let look = Look { known: self.known, at: self.at, found: self.found };
             if list.next_element_seed(look)?.is_none() {
-                self.at.leave(before);
+                self.at.shorten(before);
                 return Ok(());
             }
-            self.at.leave(before);
+            self.at.shorten(before);
             n += 1;
         }
     }

@@ -28,7 +28,7 @@ impl Container {
         }
         if name == "user" {
             // A record of runc, or of an older coracle, does not say.
-            return if recorded.is_none() { Ok(()) } else { Err(left(name)) };
+            return if recorded.is_none() { Ok(()) } else { Err(in_other_namespace(name)) };
         }
         let path = format!("/proc/{pid}/ns/{name}");
         let file = rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -52,7 +52,7 @@ impl Container {
         if users == Some(owner) || Namespace::ours("user").ok() == Some(owner) {
             return Ok(());
         }
-        bail!("{}", left(name))
+        bail!("{}", in_other_namespace(name))
     }
 
     /// For a record of runc, or of an older coracle.
@@ -69,7 +69,7 @@ impl Container {
     }
 }
 
-fn left(name: &str) -> crate::error::Error {
+fn in_other_namespace(name: &str) -> crate::error::Error {
     error!(
         "the container's first process is in another {name} namespace than at create, which belongs to another user namespace: \
          a process without rights may have made it"

@@ -145,7 +145,7 @@ impl Reserved {
     }
 
     /// Something remains, and is in the note: the directory stays for `delete --force`.
-    pub fn leave(mut self) {
+    pub fn keep(mut self) {
         drop(self.lock.take());
     }
 }

@@ -14,7 +14,7 @@ fn with_links(text: &[u8], links: &[(&str, &str)]) -> Exposure {
     exposure(&config.spec, Path::new("/b"), &follow)
 }
 
-fn of_text(text: &[u8]) -> Exposure {
+fn exposure_in(text: &[u8]) -> Exposure {
     with_links(text, &[])
 }
 
@@ -33,9 +33,9 @@ const ORDER: [&[&str]; 10] = [
     &["docker-privileged", "podman-privileged", "cri-privileged", "ctr-privileged", "node-debug"],
 ];
 
-fn of(name: &str) -> Exposure {
+fn exposure_of(name: &str) -> Exposure {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/exposure").join(name).with_extension("json");
-    of_text(&std::fs::read(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display())))
+    exposure_in(&std::fs::read(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display())))
 }
 
 /// The config of an engine's default, to be changed.
@@ -47,7 +47,7 @@ fn default() -> serde_json::Value {
 #[test]
 fn configs_of_engines_are_sorted_as_an_expert_sorts_them() {
     let scores: Vec<Vec<(&str, f64)>> =
-        ORDER.iter().map(|names| names.iter().map(|name| (*name, of(name).score())).collect()).collect();
+        ORDER.iter().map(|names| names.iter().map(|name| (*name, exposure_of(name).score())).collect()).collect();
     for pair in scores.windows(2) {
         let most = pair[0].iter().map(|(_, score)| *score).fold(0.0, f64::max);
         let least = pair[1].iter().map(|(_, score)| *score).fold(10.0, f64::min);
@@ -68,7 +68,7 @@ fn the_words_are_those_that_their_users_expect() {
         ("docker-socket", "open"),
         ("docker-privileged", "open"),
     ] {
-        assert_eq!(of(name).word(), word, "{name}: {}", of(name).score());
+        assert_eq!(exposure_of(name).word(), word, "{name}: {}", exposure_of(name).score());
     }
 }
 
@@ -82,7 +82,7 @@ fn the_worst_finding_is_the_one_that_the_flag_made() {
         ("runc-spec", "linux.seccomp", "is not set"),
         ("cri-baseline", "linux.seccomp", "is not set"),
     ] {
-        let worst = of(name).findings.remove(0);
+        let worst = exposure_of(name).findings.remove(0);
         assert_eq!((worst.at.as_str(), worst.what.as_str()), (place, what), "{name}");
     }
 }
@@ -90,7 +90,7 @@ fn the_worst_finding_is_the_one_that_the_flag_made() {
 #[test]
 fn every_finding_says_all_that_it_should() {
     for name in ORDER.concat() {
-        for found in of(name).findings {
+        for found in exposure_of(name).findings {
             let texts = [found.at.as_str(), &found.what, &found.gain, &found.change];
             assert!(texts.iter().all(|text| !text.is_empty() && !text.ends_with('.')), "{name}: {found:?}");
             assert!((1..100).contains(&found.weight), "{name}: {found:?}");
@@ -101,7 +101,7 @@ fn every_finding_says_all_that_it_should() {
 #[test]
 fn one_change_to_a_config_is_one_finding() {
     let base = default();
-    let score = |value: &serde_json::Value| of_text(value.to_string().as_bytes());
+    let score = |value: &serde_json::Value| exposure_in(value.to_string().as_bytes());
     let before = score(&base);
     let bind = |source: &str, options: &[&str]| serde_json::json!({"destination": "/x", "type": "bind", "source": source, "options": options});
     let mounts = [
@@ -165,18 +165,18 @@ fn a_namespace_of_the_host_is_known_by_its_path_and_by_its_name() {
 fn an_ordinary_users_podman_gives_nobody_root_of_the_host() {
     let mut changed: serde_json::Value =
         serde_json::from_slice(include_bytes!("../../../tests/exposure/podman-rootless.json")).unwrap();
-    let mapped = of_text(changed.to_string().as_bytes()).score();
+    let mapped = exposure_in(changed.to_string().as_bytes()).score();
     // podman's default: the container stays in the user namespace of podman
     changed["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "user");
     for maps in ["uidMappings", "gidMappings"] {
         changed["linux"].as_object_mut().unwrap().remove(maps);
     }
-    let inside = of_text(changed.to_string().as_bytes()).score();
+    let inside = exposure_in(changed.to_string().as_bytes()).score();
     assert!((inside - mapped).abs() < 0.5, "{inside} {mapped}");
     let text = changed.to_string();
     let runtime = text.find("/run/user/").map(|at| &text[at..]).and_then(|rest| rest.split('/').nth(3)).unwrap();
     let of_root = text.replace(&format!("/run/user/{runtime}/"), "/run/user/0/");
-    assert!(of_text(of_root.as_bytes()).score() > 5.0, "podman of root");
+    assert!(exposure_in(of_root.as_bytes()).score() > 5.0, "podman of root");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn rules_for_devices_are_read_in_their_order() {
     let of = |rules: serde_json::Value| {
         let mut changed = base.clone();
         changed["linux"]["resources"]["devices"] = rules;
-        let found = of_text(changed.to_string().as_bytes()).findings;
+        let found = exposure_in(changed.to_string().as_bytes()).findings;
         let mut found = found.into_iter().filter(|found| found.at.as_str().starts_with("linux.resources.devices"));
         found.next().map(|found| (found.at.as_str().to_owned(), found.risk))
     };
@@ -206,7 +206,7 @@ fn mounts_are_read_as_the_runtime_reads_them() {
     let of = |mounts: serde_json::Value, annotations: serde_json::Value| {
         let document = serde_json::json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"cwd": "/",
             "args": ["x"], "user": {"uid": 0, "gid": 0}}, "mounts": mounts, "annotations": annotations});
-        of_text(document.to_string().as_bytes()).findings
+        exposure_in(document.to_string().as_bytes()).findings
     };
     let says = |options: &[&str], source: &str| {
         let mount = serde_json::json!([{"destination": "/x", "source": source, "options": options}]);
@@ -252,7 +252,7 @@ fn what_engines_mount_for_a_container_is_no_finding() {
     for name in ORDER.concat() {
         // these mount what the name says
         if !["docker-socket", "podman-etc", "node-debug", "cri-sandbox-host", "podman-pid-ipc-host"].contains(&name) {
-            let found = of(name).findings.into_iter().find(|found| found.at.as_str().contains(".source"));
+            let found = exposure_of(name).findings.into_iter().find(|found| found.at.as_str().contains(".source"));
             assert_eq!(found, None, "{name}");
         }
     }
@@ -275,14 +275,14 @@ fn what_engines_mount_for_a_container_is_no_finding() {
         let mount =
             serde_json::json!({"destination": "/x", "type": "bind", "source": source, "options": ["rbind", option]});
         changed["mounts"].as_array_mut().unwrap().push(mount);
-        assert_eq!(of_text(changed.to_string().as_bytes()), of("docker-default"), "{source}");
+        assert_eq!(exposure_in(changed.to_string().as_bytes()), exposure_of("docker-default"), "{source}");
     }
     // all of them together are more than a container's own
     for source in ["/var/lib/kubelet/pods", "/var/lib/docker/containers", "/var/lib/nerdctl"] {
         let mut changed = default();
         let mount = serde_json::json!({"destination": "/x", "type": "bind", "source": source, "options": ["rbind"]});
         changed["mounts"].as_array_mut().unwrap().push(mount);
-        assert!(of_text(changed.to_string().as_bytes()).score() > of("docker-default").score(), "{source}");
+        assert!(exposure_in(changed.to_string().as_bytes()).score() > exposure_of("docker-default").score(), "{source}");
     }
 }
 
@@ -295,7 +295,7 @@ fn another_proc_is_a_finding_until_its_files_are_covered() {
         .push(serde_json::json!({"destination": "/p", "type": "proc", "source": "proc"}));
     let n = changed["mounts"].as_array().unwrap().len() - 1;
     let found = |changed: &serde_json::Value| {
-        let found = of_text(changed.to_string().as_bytes()).findings;
+        let found = exposure_in(changed.to_string().as_bytes()).findings;
         found
             .into_iter()
             .find(|found| found.at.to_string() == format!("mounts[{n}].destination"))
@@ -315,7 +315,7 @@ fn devices_are_known_by_their_number() {
         changed["linux"]["devices"] = serde_json::json!(node.into_iter().collect::<Vec<_>>());
         let rules = changed["linux"]["resources"]["devices"].as_array_mut().unwrap();
         rules.extend(rule);
-        let found = of_text(changed.to_string().as_bytes()).findings;
+        let found = exposure_in(changed.to_string().as_bytes()).findings;
         let mut found = found.into_iter().filter(|found| found.at.as_str().contains("devices["));
         found.next().map(|found| (found.risk, found.gain))
     };
@@ -359,7 +359,7 @@ fn a_capability_weighs_what_it_gives() {
             let map = serde_json::json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
             (changed["linux"]["uidMappings"], changed["linux"]["gidMappings"]) = (map.clone(), map);
         }
-        let found = of_text(changed.to_string().as_bytes()).findings;
+        let found = exposure_in(changed.to_string().as_bytes()).findings;
         found.into_iter().find(|found| found.what.starts_with(name)).map_or(0, |found| found.weight)
     };
     let (all, bounding): (&[&str], &[&str]) = (&["bounding", "permitted", "effective"], &["bounding"]);
@@ -380,7 +380,7 @@ fn each_call_that_a_filter_denies_is_a_gain() {
         let denied = serde_json::json!([{"names": names, "action": "SCMP_ACT_ERRNO"}]);
         let denied = if names.is_empty() { serde_json::json!([]) } else { denied };
         changed["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": denied});
-        of_text(changed.to_string().as_bytes())
+        exposure_in(changed.to_string().as_bytes())
     };
     let calls: Vec<_> = tables::CALLS.iter().map(|(name, ..)| *name).collect();
     let weight = |names: &[&str]| {
@@ -389,7 +389,7 @@ fn each_call_that_a_filter_denies_is_a_gain() {
     };
     let mut without = default();
     without["linux"].as_object_mut().unwrap().remove("seccomp");
-    let without = of_text(without.to_string().as_bytes());
+    let without = exposure_in(without.to_string().as_bytes());
     assert!(score(&[]).score() <= without.score());
     for n in 0..calls.len() {
         assert!(weight(&calls[..=n]) <= weight(&calls[..n]) + 0.005, "{:?}", &calls[..=n]);

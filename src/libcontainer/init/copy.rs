@@ -46,7 +46,7 @@ struct CopyLevel([u64; 4]);
 impl CopyLevel {
     const SIZE: usize = 32;
 
-    fn of(directory: &OwnedFd, next: u64, length: usize) -> Outcome<CopyLevel> {
+    fn new(directory: &OwnedFd, next: u64, length: usize) -> Outcome<CopyLevel> {
         let stat = rustix::fs::fstat(directory)?;
         Ok(CopyLevel([next, stat.st_dev, stat.st_ino, length as u64]))
     }
@@ -82,7 +82,7 @@ impl CopyPlace {
             }
             let below = open_pair(self.from.as_fd(), self.to.as_fd(), name);
             let Some((from, to)) = below.map_err(|trouble| named(trouble, self.beginning(), name))? else { continue };
-            CopyLevel::of(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
+            CopyLevel::new(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
             self.depth += 1;
             for byte in name.to_bytes().iter().chain(b"/") {
                 if let Some(place) = self.path.get_mut(self.length) {

@@ -265,7 +265,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
     match undone {
         Ok(()) => cgroup::undone(error, reserved.give_up()),
         Err(left) => {
-            reserved.leave();
+            reserved.keep();
             let text = format!("{error}; and this could not be undone: {left} (Force::Kill tries it again)");
             error.reworded(text)
         }
@@ -291,9 +291,9 @@ impl MadeContainer<'_> {
     ///
     /// # Errors
     /// The error of a startContainer hook, or of the program's execve(2).
-    pub fn go(self) -> Result<(Container, Child)> {
-        let gone = self.ready.go().and_then(|child| must_not_have_starved(&self.container).map(|()| child));
-        match gone {
+    pub fn continue_init(self) -> Result<(Container, Child)> {
+        let done = self.ready.continue_init().and_then(|child| must_not_have_starved(&self.container).map(|()| child));
+        match done {
             Ok(child) => Ok((self.container, child)),
             Err(error) => Err(unwind(self.container, &self.lock, self.pid_file, error)),
         }

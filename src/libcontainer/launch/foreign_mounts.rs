@@ -85,7 +85,7 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
 ///
 /// # Errors
 /// mounts.json cannot be read, or a file that it names is missing, is behind a link, or is another file.
-pub(super) fn kept(directory: &Path) -> Result<Vec<ExternalMount>> {
+pub(super) fn recorded(directory: &Path) -> Result<Vec<ExternalMount>> {
     let path = directory.join(MOUNTS);
     if !path.exists() {
         return Ok(Vec::new());
@@ -162,7 +162,7 @@ mod tests {
         let file = FileId::on_host(&place).unwrap();
         let with = |all: serde_json::Value| {
             fs::write(path.join(MOUNTS), all.to_string()).unwrap();
-            kept(&path)
+            recorded(&path)
                 .map(|kept| kept.into_iter().map(|mount| (mount.key, mount.val)).collect::<Vec<_>>())
                 .map_err(|error| error.to_string())
         };

@@ -75,7 +75,7 @@ pub(super) fn external_mounts(plan: &Plan, root: Option<&Path>, directory: &Path
             }
         }
     }
-    for mount in foreign_mounts::kept(directory)? {
+    for mount in foreign_mounts::recorded(directory)? {
         if all.iter().all(|there| there.key != mount.key) {
             all.push(mount);
         }

@@ -53,7 +53,7 @@ fn without_memory(images: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
         if let Err(error) = stream_names(directory) {
             faults.push(ImageFault::new(DESCRIPTORS, inner(&error, DESCRIPTORS)));
         }
-        if let Err(error) = foreign_mounts::kept(directory) {
+        if let Err(error) = foreign_mounts::recorded(directory) {
             faults.push(ImageFault::new(foreign_mounts::MOUNTS, inner(&error, foreign_mounts::MOUNTS)));
         }
     }
@@ -91,7 +91,7 @@ pub fn with_plan_without_memory(
 /// A file beside the images cannot be read.
 pub fn dumped(images: &Images, contents: &ImageContents) -> Result<Dumped> {
     let streams = stream_names(&images.directory)?.into_iter().enumerate().filter(|(_, name)| is_given(name));
-    let foreign = foreign_mounts::kept(&images.directory)?.into_iter();
+    let foreign = foreign_mounts::recorded(&images.directory)?.into_iter();
     Ok(Dumped {
         processes: contents.processes,
         external: contents.external.clone(),

@@ -113,7 +113,7 @@ pub fn open_all(
                 Some(terminal.take().ok_or_else(|| error!("{at}: a terminal needs a console socket"))?)
             }
             Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at, environment)?),
-            other => match BindSource::of(other) {
+            other => match BindSource::from_opening(other) {
                 Some(source) => {
                     let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);
                     Some(opened.map_err(|errno| failed_to_open(at, source.path, errno))?)

@@ -110,8 +110,8 @@ impl SetUpProcess<'_> {
     ///
     /// # Errors
     /// A startContainer hook fails, the execve(2) fails, or init has ended.
-    pub fn go(mut self) -> Result<Child> {
-        go(&self.launched, self.cgroup.as_ref())?;
+    pub fn continue_init(mut self) -> Result<Child> {
+        await_program(&self.launched, self.cgroup.as_ref())?;
         if let Some(moved) = self.launched.opened.moved.take() {
             moved.keep();
         }
@@ -436,8 +436,8 @@ fn set_scheduler(launched: &Launched<'_>) -> Result<()> {
         .map_err(|errno| error!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
 }
 
-/// See `SetUpProcess::go`.
-pub(super) fn go(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Result<()> {
+/// See `SetUpProcess::continue_init`.
+pub(super) fn await_program(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Result<()> {
     send_go(&launched.socket).context("init is gone")?;
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart { .. })) {
         return Ok(());

@@ -49,13 +49,13 @@ enum Leads {
 }
 
 impl BindSource<'_> {
-    pub(super) fn of(opening: &Opening) -> Option<BindSource<'_>> {
+    pub(super) fn from_opening(opening: &Opening) -> Option<BindSource<'_>> {
         match opening {
             Opening::Source(path, reach, ids) => {
                 let ids = if ids.is_some() { LateIds::Mapped } else { LateIds::Own };
                 Some(BindSource { path, reach: *reach, ids })
             }
-            Opening::Found(inner) => BindSource::of(inner),
+            Opening::Found(inner) => BindSource::from_opening(inner),
             _ => None,
         }
     }
@@ -78,7 +78,7 @@ impl BindSource<'_> {
 /// The container's root as a path without links. None if a source cannot lie in it. If the root is `/`, every path is
 /// on the host.
 pub(super) fn root_of(plan: &Plan) -> Option<PathBuf> {
-    plan.openings.iter().find(|(opening, _)| BindSource::of(opening).is_some() || link(opening).is_some())?;
+    plan.openings.iter().find(|(opening, _)| BindSource::from_opening(opening).is_some() || link(opening).is_some())?;
     let (opening, _) = plan.openings.get(plan.root?.0)?;
     let root = match opening {
         Opening::Directory(path) => std::fs::canonicalize(path).ok(),

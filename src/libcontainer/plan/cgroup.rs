@@ -59,7 +59,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
         notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({RUN_WITHOUT})"));
     }
     let writes = resources.map_or(Ok(Vec::new()), |requested| resources::writes(requested, &given.host.cgroups));
-    let writes = notes.keep(writes);
+    let writes = notes.collect(writes);
     if placement.directories.is_empty() {
         for write in writes.iter().flatten() {
             notes.fault(&write.at, NOT_MOUNTED);
@@ -71,7 +71,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
         unit.properties = resources::unit_properties::properties(&writes);
         unit.properties.extend(resources::unit_properties::device_properties(&devices));
         let more = given.config.spec.annotations().as_ref().map(resources::annotations::properties);
-        unit.properties.extend(more.and_then(|more| notes.keep(more)).into_iter().flatten());
+        unit.properties.extend(more.and_then(|more| notes.collect(more)).into_iter().flatten());
     }
     Some(PlannedCgroup { placement, writes, devices })
 }
@@ -79,7 +79,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
 fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
     let path = given.linux().and_then(|linux| linux.cgroups_path().as_deref());
     let (id, cgroups) = (&given.flags.id, &given.host.cgroups);
-    notes.keep(match given.flags.cgroup {
+    notes.collect(match given.flags.cgroup {
         CgroupUse::Unit(_) if cfg!(not(feature = "systemd")) => {
             Err(Faults::one(At::new("CgroupUse::Unit"), "this build has no systemd"))
         }
@@ -99,11 +99,11 @@ fn warn_disabled(path: Option<&Path>, resources: Option<&LinuxResources>, given:
         }
     }
     let Some(resources) = resources else { return };
-    for place in notes.keep(resources::places(resources, &given.host.cgroups)).unwrap_or_default() {
+    for place in notes.collect(resources::places(resources, &given.host.cgroups)).unwrap_or_default() {
         notes.warn(&place, DISABLED);
     }
     let rules = rules(Some(resources));
-    let access = notes.keep(resources::devices(rules, &given.host.cgroups));
+    let access = notes.collect(resources::devices(rules, &given.host.cgroups));
     if !rules.is_empty() && access.is_some_and(|access| access != DeviceAccess::Unrestricted) {
         notes.warn(&At::new(resources::DEVICES), DISABLED);
     }
@@ -145,7 +145,7 @@ fn devices(
     given: &Given<'_>,
     notes: &mut Notes,
 ) -> Option<DeviceAccess> {
-    let access = notes.keep(resources::devices(rules, &given.host.cgroups))?;
+    let access = notes.collect(resources::devices(rules, &given.host.cgroups))?;
     let DeviceAccess::Missing(what) = access else { return Some(access) };
     match on_forbidden {
         // A fault about the whole cgroup already says this.

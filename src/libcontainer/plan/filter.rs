@@ -37,15 +37,15 @@ pub(super) fn read(
             let at = At::new("linux.seccomp");
             let requested = with_receiver(requested, given);
             if annotations::switch(given, FAIL_UNKNOWN_SYSCALL, notes) == Switch::On {
-                notes.keep(seccomp::all_known(&requested, &at));
+                notes.collect(seccomp::all_known(&requested, &at));
             }
-            let (filter, warnings) = notes.keep(seccomp::filter(&requested, &at))?;
+            let (filter, warnings) = notes.collect(seccomp::filter(&requested, &at))?;
             notes.warnings(warnings);
             (at, filter)
         }
         (None, Some(text)) => {
             let at = At::annotation(BPF_DATA);
-            let filter = notes.keep(seccomp::given_as_data(text, &at))?;
+            let filter = notes.collect(seccomp::given_as_data(text, &at))?;
             (at, filter)
         }
         // As with crun, the data would replace the profile: an annotation could remove the profile.

@@ -134,15 +134,15 @@ impl Plan {
 
     /// The path on the host of the mount in a slot.
     fn source(&self, slot: Slot) -> Option<PathBuf> {
-        fn of(opening: &Opening) -> Option<PathBuf> {
+        fn host_source(opening: &Opening) -> Option<PathBuf> {
             match opening {
                 Opening::Null => Some(PathBuf::from(NULL)),
                 Opening::Sysfs => Some(PathBuf::from("/sys")),
-                Opening::Found(inner) => of(inner),
+                Opening::Found(inner) => host_source(inner),
                 other => other.path().map(PathBuf::from),
             }
         }
-        self.openings.get(slot.0).and_then(|(opening, _)| of(opening))
+        self.openings.get(slot.0).and_then(|(opening, _)| host_source(opening))
     }
 }
 

@@ -63,7 +63,7 @@ pub fn live_mounts(
             }
             (None, _, Some("tmpfs")) => {
                 let label = labelled.and_then(|own| labels::of_running(own).context("tmpfs", &options.data));
-                let settings = faults.keep(options.settings(&at.key("options")));
+                let settings = faults.collect(options.settings(&at.key("options")));
                 settings.map(|settings| LiveTree::Tmpfs(settings.into_iter().chain(label).collect()))
             }
             (None, ..) => {
@@ -72,7 +72,7 @@ pub fn live_mounts(
                 None
             }
         };
-        let destination = faults.keep(destination(mount.destination(), &at.key("destination")));
+        let destination = faults.collect(destination(mount.destination(), &at.key("destination")));
         if let (Some(tree), Some(destination)) = (tree, destination) {
             mounts.push(LiveMount { at, tree, changes: changes(&options), destination });
         }
@@ -88,7 +88,7 @@ pub fn live_destinations(config: &Config) -> Result<Vec<(At, CString)>, Faults> 
     let (mut faults, mut found) = (config.faults.clone(), Vec::new());
     for (n, mount) in config.spec.mounts().iter().flatten().enumerate() {
         let at = At::new("mounts").index(n).key("destination");
-        if let Some(path) = faults.keep(destination(mount.destination(), &at)) {
+        if let Some(path) = faults.collect(destination(mount.destination(), &at)) {
             found.push((at, path));
         }
     }

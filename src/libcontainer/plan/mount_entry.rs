@@ -300,7 +300,7 @@ impl MountEntry<'_> {
 
     /// The superblock's flags and the file system's own options.
     pub(super) fn file_system_options(&self, notes: &mut Notes) -> Option<Vec<Setting>> {
-        notes.keep(self.options.settings(&self.at.key("options")))
+        notes.collect(self.options.settings(&self.at.key("options")))
     }
 
     /// True if the mount has its own id maps.

@@ -31,8 +31,8 @@ impl Notes {
     }
 
     /// Returns the value, or adds its mistakes.
-    pub(super) fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
-        self.faults.keep(result)
+    pub(super) fn collect<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
+        self.faults.collect(result)
     }
 
     /// Returns the warnings if neither `config` nor what was read from it has mistakes; otherwise all mistakes.

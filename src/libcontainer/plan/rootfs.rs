@@ -83,7 +83,7 @@ fn propagation(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mut No
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
     let slaves = namespaces.private(USER);
-    let requested = word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at)));
+    let requested = word.and_then(|word| notes.collect(mount_options::rootfs_propagation(word, &at)));
     match requested.filter(|requested| requested.reach == Reach::Tree) {
         // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
         // unbindable at the very end.

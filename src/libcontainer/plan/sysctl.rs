@@ -51,7 +51,7 @@ pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mu
         [LinuxNamespaceType::Ipc, LinuxNamespaceType::Network, LinuxNamespaceType::Uts, LinuxNamespaceType::User];
     let private: Vec<_> = holders.into_iter().filter(|kind| namespaces.private(bit(*kind))).collect();
     let mut parameters = Vec::with_capacity(map.len());
-    for (path, value) in notes.keep(paths_and_values(map, &private, &at)).into_iter().flatten() {
+    for (path, value) in notes.collect(paths_and_values(map, &private, &at)).into_iter().flatten() {
         let at = at.key(&path.replace('/', "."));
         let set = if path == "kernel/domainname" {
             uts::name(value.trim_end_matches('\n'), &at, notes).map(Set::Domainname)

@@ -42,7 +42,7 @@ pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<Upd
     if requested["cpu"]["shares"].is_number() && resources["cpu"]["idle"] == 1 {
         faults.add(At::new("linux.resources.cpu.shares"), "a group that idles (cpu.idle is 1) has no shares");
     }
-    let wanted = faults.keep(writes(&new, cgroups)).unwrap_or_default();
+    let wanted = faults.collect(writes(&new, cgroups)).unwrap_or_default();
     let before: HashSet<_> = writes(&old, cgroups).unwrap_or_default().into_iter().map(file_and_value).collect();
     let is_new_or_requested =
         |write: &Write| !before.contains(&file_and_value(write.clone())) || is_requested(&write.at, &requested);
@@ -50,7 +50,7 @@ pub fn update(there: &Value, requested: &Value, cgroups: &Cgroups) -> Result<Upd
         Value::Array(_) => {
             let access =
                 |resources: &LinuxResources| devices(resources.devices().as_deref().unwrap_or_default(), cgroups);
-            let (new, old) = (faults.keep(access(&new)), faults.keep(access(&old).map_err(of_current_rules)));
+            let (new, old) = (faults.collect(access(&new)), faults.collect(access(&old).map_err(of_current_rules)));
             new.zip(old).map(|(new, old)| [new, old])
         }
         _ => None,

@@ -72,13 +72,13 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
     let mut list = Vec::with_capacity(rules.len() + DEFAULT.len());
     for (n, rule) in rules.iter().enumerate() {
         let at = at.index(n);
-        list.extend(faults.keep(understand(rule, &at)).map(|rule| (rule, at)));
+        list.extend(faults.collect(understand(rule, &at)).map(|rule| (rule, at)));
     }
     let default = DEFAULT
         .into_iter()
         .map(|(kind, major, minor, access)| (DeviceRule { allow: true, kind, major, minor, access }, at.clone()));
     list.extend(default);
-    let Some(list) = faults.keep(DeviceList::from_rules(&list)) else { return Err(faults) };
+    let Some(list) = faults.collect(DeviceList::from_rules(&list)) else { return Err(faults) };
     let mounted = cgroups.v1.iter().any(|hierarchy| hierarchy.has("devices"));
     let access = match cgroups.layout() {
         Layout::Legacy | Layout::Hybrid if mounted => DeviceAccess::List(list),
