@@ -7,9 +7,9 @@ mod bundle;
 mod exit;
 mod judge;
 mod operation;
-mod place;
 mod trace;
 mod watch;
+mod worker;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::CString;
@@ -24,8 +24,8 @@ use nix::sys::signal::{Signal, raise};
 
 use judge::{ROLES, Role, Untouched};
 use operation::{OPERATIONS, Operation};
-use place::Place;
 use trace::{Call, Fault};
+use worker::Worker;
 
 /// The errors that calls return, and the ways to kill a process.
 const FAULTS: [(&str, Fault); 11] = [
@@ -167,19 +167,19 @@ fn drive(arguments: &[String]) -> Result<bool> {
         None => None,
     };
     let mut whole = true;
-    let (told, heard) = std::sync::mpsc::channel();
+    let (sender, heard) = std::sync::mpsc::channel();
     let mut readers = Vec::new();
     for (worker, lines) in workers {
-        let told = told.clone();
+        let sender = sender.clone();
         readers.push(std::thread::spawn(move || {
             let mut worker = worker;
             for line in lines.lines().map_while(Result::ok) {
-                let _ = told.send(line);
+                let _ = sender.send(line);
             }
             worker.wait().is_ok_and(|status| status.success())
         }));
     }
-    drop(told);
+    drop(sender);
     let mut counts = Counts::default();
     for line in heard {
         if let Some(journal) = &mut journal {
@@ -248,7 +248,7 @@ fn worker(arguments: &[String]) -> Result<()> {
     // Processes of other tests are in other pid namespaces. The names of containers must differ all the same.
     let name = Path::new(work).parent().and_then(|parent| parent.extension()).unwrap_or_default();
     let id = format!("faults-{}-{job}", name.to_string_lossy());
-    let place = Place::new(Path::new(work), Path::new(runtime), &id)?;
+    let worker = Worker::new(Path::new(work), Path::new(runtime), &id)?;
     let mut done = HashSet::new();
     if let Some(path) = &options.journal {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -258,7 +258,7 @@ fn worker(arguments: &[String]) -> Result<()> {
     for (name, operation) in OPERATIONS {
         for bundle in bundle::BUNDLES {
             if chosen(&options.operations, name) && chosen(&options.bundles, bundle) {
-                sweep(&place, &options, job, (name, operation), bundle, &done, &mut tried)
+                sweep(&worker, &options, job, (name, operation), bundle, &done, &mut tried)
                     .with_context(|| format!("{name} of {bundle}"))?;
             }
         }
@@ -267,7 +267,7 @@ fn worker(arguments: &[String]) -> Result<()> {
 }
 
 fn sweep(
-    place: &Place,
+    worker: &Worker,
     options: &Options,
     job: usize,
     (operation_name, operation): (&str, Operation),
@@ -275,7 +275,7 @@ fn sweep(
     done: &HashSet<String>,
     tried: &mut HashSet<Site>,
 ) -> Result<()> {
-    let untouched = judge::untouched(place, operation, bundle)?;
+    let untouched = judge::untouched(worker, operation, bundle)?;
     let sites = sites(&untouched);
     for (errno, fault) in FAULTS {
         for (n, (role, seen)) in untouched.calls.iter().enumerate() {
@@ -300,7 +300,7 @@ fn sweep(
                 println!("done\t{case}\tcounted");
                 continue;
             }
-            let verdict = judge::judge(place, &untouched, &seen.call, fault)?;
+            let verdict = judge::judge(worker, &untouched, &seen.call, fault)?;
             for (kind, text) in &verdict.findings {
                 let text = text.replace(['\n', '\t'], " ");
                 println!("finding\t{case}\t{kind}\t{}: {text}", verdict.hit.replace(['\n', '\t'], " "));
@@ -336,18 +336,18 @@ const WAIT: [&str; 20] = [
     "write",
 ];
 
-/// A place in the code: the operation and bundle whose errors it handles, the process, the call, and its callers.
+/// A site in the code: the operation and bundle whose errors it handles, the process, the call, and its callers.
 type Site = (&'static str, Operation, Role, String, u64);
 
-/// The places of all calls. `run`, `run -d` and `create` make a container with the same code. All bundles without a
-/// user namespace share their places.
+/// The sites of all calls. `run`, `run -d` and `create` make a container with the same code. All bundles without a
+/// user namespace share their sites.
 fn sites(untouched: &Untouched) -> Vec<Site> {
     let operation = if untouched.operation.makes() { Operation::Run } else { untouched.operation };
     let bundle = if untouched.bundle == "userns" { "userns" } else { "" };
     untouched.calls.iter().map(|(role, seen)| (bundle, operation, *role, seen.call.name.clone(), seen.site)).collect()
 }
 
-/// Whether the fault can have another result than one that is tried. EIO is tried at each call of a place. SIGKILL, and
+/// Whether the fault can have another result than one that is tried. EIO is tried at each call of a worker. SIGKILL, and
 /// the errors that the code distinguishes, are tried at the first and the last call. EINTR and EAGAIN are tried only at
 /// calls that wait. The code does not distinguish EMFILE, ENOMEM and ENOSPC from EIO.
 fn differs(sites: &[Site], n: usize, fault: Fault) -> bool {
@@ -366,9 +366,9 @@ fn differs(sites: &[Site], n: usize, fault: Fault) -> bool {
 
 /// The form of `--call`. A call of a further process of the same role has that process's number, too.
 fn written(call: &Call) -> String {
-    match call.birth {
+    match call.process {
         0 | 1 => format!("{}#{}", call.name, call.nth),
-        birth => format!("{}#{}@{birth}", call.name, call.nth),
+        number => format!("{}#{}@{number}", call.name, call.nth),
     }
 }
 

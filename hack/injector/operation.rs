@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::bundle::Then;
-use crate::place::{Place, Ran};
+use crate::worker::{Ran, Worker};
 
 /// A command of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,17 +52,17 @@ impl Operation {
     }
 
     /// Makes what the operation needs: nothing, or a container that is created, running or paused.
-    pub fn prepare(self, place: &Place, bundle: &str) -> Result<()> {
+    pub fn prepare(self, worker: &Worker, bundle: &str) -> Result<()> {
         if self.makes() {
             return Ok(());
         }
-        let bundle = place.bundle(bundle, Then::Stays);
-        expect(&place.run(&["create", "--bundle", &bundle, &place.id])?, "create")?;
+        let bundle = worker.bundle(bundle, Then::Stays);
+        expect(&worker.run(&["create", "--bundle", &bundle, &worker.id])?, "create")?;
         if self != Operation::Start {
-            expect(&place.ask(&["start", &place.id])?, "start")?;
+            expect(&worker.ask(&["start", &worker.id])?, "start")?;
         }
         if self == Operation::Resume {
-            expect(&place.ask(&["pause", &place.id])?, "pause")?;
+            expect(&worker.ask(&["pause", &worker.id])?, "pause")?;
         }
         Ok(())
     }
@@ -102,27 +102,27 @@ impl Operation {
 
     /// The values to compare with the operation without a fault, after the command has succeeded. An error is a
     /// finding.
-    pub fn outcome(self, place: &Place, ran: &Ran) -> Result<Vec<String>> {
+    pub fn outcome(self, worker: &Worker, ran: &Ran) -> Result<Vec<String>> {
         match self {
-            Operation::Run => Ok(fingerprint(&printed(place)?)),
+            Operation::Run => Ok(fingerprint(&printed(worker)?)),
             Operation::Exec => {
                 ensure!(ran.out.ends_with("END\n"), "the program has not run; it printed {:?}", ran.out);
                 Ok(fingerprint(&ran.out))
             }
             Operation::RunDetached | Operation::Start => {
-                has_status(place, "running")?;
-                Ok(fingerprint(&printed(place)?))
+                has_status(worker, "running")?;
+                Ok(fingerprint(&printed(worker)?))
             }
             Operation::Create => {
-                has_status(place, "created")?;
+                has_status(worker, "created")?;
                 // Its output goes to the same file as that of create.
-                expect(&place.ask(&["start", &place.id])?, "start")?;
-                Ok(fingerprint(&printed(place)?))
+                expect(&worker.ask(&["start", &worker.id])?, "start")?;
+                Ok(fingerprint(&printed(worker)?))
             }
-            Operation::Kill => has_status(place, "stopped").map(|()| Vec::new()),
-            Operation::Pause => has_status(place, "paused").map(|()| Vec::new()),
-            Operation::Resume => has_status(place, "running").map(|()| Vec::new()),
-            Operation::Update => Ok(limits(place)),
+            Operation::Kill => has_status(worker, "stopped").map(|()| Vec::new()),
+            Operation::Pause => has_status(worker, "paused").map(|()| Vec::new()),
+            Operation::Resume => has_status(worker, "running").map(|()| Vec::new()),
+            Operation::Update => Ok(limits(worker)),
             Operation::Delete => Ok(Vec::new()),
             Operation::State | Operation::Ps => Ok(ran.out.lines().map(without_numbers).collect()),
             // An owner whose name cannot be read is shown as a number, as with runc.
@@ -133,18 +133,18 @@ impl Operation {
 
 /// Fails unless the command has succeeded.
 pub fn expect(ran: &Ran, what: &str) -> Result<()> {
-    ensure!(ran.code == 0 && ran.hung.is_none(), "{what} fails: {}", ran.told());
+    ensure!(ran.code == 0 && ran.hung.is_none(), "{what} fails: {}", ran.summary());
     Ok(())
 }
 
 /// Fails unless the container gets this status within three seconds.
-pub fn has_status(place: &Place, status: &str) -> Result<()> {
+pub fn has_status(worker: &Worker, status: &str) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(3);
     loop {
-        crate::place::reap();
-        let now = match place.state()? {
+        crate::worker::reap();
+        let now = match worker.state()? {
             Ok(state) => state["status"].as_str().unwrap_or_default().to_owned(),
-            Err(ran) => bail!("state fails: {}", ran.told()),
+            Err(ran) => bail!("state fails: {}", ran.summary()),
         };
         if now == status {
             return Ok(());
@@ -155,10 +155,10 @@ pub fn has_status(place: &Place, status: &str) -> Result<()> {
 }
 
 /// The complete output of the program.
-fn printed(place: &Place) -> Result<String> {
+fn printed(worker: &Worker) -> Result<String> {
     let until = Instant::now() + Duration::from_secs(5);
     loop {
-        let printed = place.printed();
+        let printed = worker.printed();
         if printed.ends_with("END\n") {
             return Ok(printed);
         }
@@ -186,9 +186,9 @@ fn fingerprint(printed: &str) -> Vec<String> {
 }
 
 /// The limits that `update` changes, on version 1 and 2.
-fn limits(place: &Place) -> Vec<String> {
+fn limits(worker: &Worker) -> Vec<String> {
     let mut limits = Vec::new();
-    for cgroup in place.cgroups() {
+    for cgroup in worker.cgroups() {
         for name in ["memory.limit_in_bytes", "pids.max", "cpu.shares", "memory.max", "cpu.weight", "devices.list"] {
             if let Ok(text) = fs::read_to_string(cgroup.join(name)) {
                 limits.push(format!("{} {}", cgroup.join(name).display(), text.trim()));

@@ -27,15 +27,15 @@ pub enum Fault {
     KillRuntime,
 }
 
-/// The `nth` call of `name` (from 1) by the process number `birth` (0: the runtime).
+/// The `nth` call of `name` (from 1) by the process number `process` (0: the runtime).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    pub birth: usize,
+    pub process: usize,
     pub name: String,
     pub nth: usize,
 }
 
-/// A recorded call, its first argument, and its place in the code: the return addresses on the stack, as a number.
+/// A recorded call, its first argument, and its site in the code: the return addresses on the stack, as a number.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub call: Call,
@@ -45,13 +45,13 @@ pub struct Seen {
 
 /// How a process was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Birth {
+pub enum Origin {
     /// The runtime, or a process that existed before.
     First,
     /// By fork or clone in the process with this number.
-    Of(usize),
+    Child(usize),
     /// By clone with CLONE_PARENT in the process with this number.
-    Beside(usize),
+    Sibling(usize),
     /// By vfork, to become another program.
     Spawned,
 }
@@ -66,7 +66,7 @@ pub struct Report {
     pub hit: Option<String>,
     /// All calls up to the first execve of each process, if they were recorded.
     pub calls: Vec<Seen>,
-    pub births: Vec<Birth>,
+    pub origins: Vec<Origin>,
 }
 
 /// The purpose of the run.
@@ -89,7 +89,7 @@ pub struct Traced<'a> {
 }
 
 struct Process {
-    birth: usize,
+    number: usize,
     /// True if the process has become another program, or does not matter.
     done: bool,
     /// The result that the current call must return.
@@ -132,14 +132,14 @@ pub fn run(traced: &Traced<'_>, aim: Aim) -> Result<Report> {
         | Options::PTRACE_O_TRACECLONE
         | Options::PTRACE_O_TRACEEXEC;
     ptrace::seize(root, options).context("ptrace")?;
-    let report = Report { code: 0, signal: None, hit: None, calls: Vec::new(), births: Vec::new() };
+    let report = Report { code: 0, signal: None, hit: None, calls: Vec::new(), origins: Vec::new() };
     let mut tracer =
         Tracer { aim, root, processes: BTreeMap::new(), early: BTreeSet::new(), code: Code::default(), report };
     // The calls before the exec are our own.
-    tracer.add(root, Birth::First, true);
+    tracer.add(root, Origin::First, true);
     if let Some(waiting) = traced.waiting {
         ptrace::seize(waiting, options).context("ptrace of the waiting init")?;
-        tracer.add(waiting, Birth::First, false);
+        tracer.add(waiting, Origin::First, false);
         ptrace::interrupt(waiting)?;
         tracer.code = Code::of(waiting);
     }
@@ -149,10 +149,10 @@ pub fn run(traced: &Traced<'_>, aim: Aim) -> Result<Report> {
 }
 
 impl Tracer {
-    fn add(&mut self, pid: Pid, how: Birth, done: bool) {
-        let birth = self.report.births.len();
-        self.report.births.push(how);
-        self.processes.insert(pid, Process { birth, done, pending: None, counts: BTreeMap::new() });
+    fn add(&mut self, pid: Pid, how: Origin, done: bool) {
+        let number = self.report.origins.len();
+        self.report.origins.push(how);
+        self.processes.insert(pid, Process { number, done, pending: None, counts: BTreeMap::new() });
     }
 
     /// Runs until the command has ended.
@@ -186,16 +186,16 @@ impl Tracer {
         match event {
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 let child = ptrace::getevent(pid).ok().and_then(|pid| i32::try_from(pid).ok());
-                if let (Some(child), Some(parent)) = (child, self.processes.get(&pid).map(|process| process.birth)) {
+                if let (Some(child), Some(parent)) = (child, self.processes.get(&pid).map(|process| process.number)) {
                     let child = Pid::from_raw(child);
                     let how = if event == libc::PTRACE_EVENT_VFORK {
-                        Birth::Spawned
+                        Origin::Spawned
                     } else if clone_flags(pid) & libc::CLONE_PARENT as u64 != 0 {
-                        Birth::Beside(parent)
+                        Origin::Sibling(parent)
                     } else {
-                        Birth::Of(parent)
+                        Origin::Child(parent)
                     };
-                    self.add(child, how, how == Birth::Spawned);
+                    self.add(child, how, how == Origin::Spawned);
                     if self.early.remove(&child) {
                         self.go(child, None);
                     }
@@ -225,7 +225,7 @@ impl Tracer {
         let steps = self.processes.get(&pid).is_some_and(|process| {
             let wanted = match &self.aim {
                 Aim::Record => true,
-                Aim::Hit(call, _) => call.birth == process.birth && self.report.hit.is_none(),
+                Aim::Hit(call, _) => call.process == process.number && self.report.hit.is_none(),
             };
             process.pending.is_some() || wanted && !process.done
         });
@@ -257,7 +257,7 @@ impl Tracer {
         *nth += 1;
         match &self.aim {
             Aim::Record => {
-                let call = Call { birth: process.birth, name: name(number), nth: *nth };
+                let call = Call { process: process.number, name: name(number), nth: *nth };
                 let site = self.code.site(pid).unwrap_or(0);
                 self.report.calls.push(Seen { call, first: arguments[0], site });
             }

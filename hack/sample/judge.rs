@@ -35,7 +35,7 @@ impl Ran {
         self.code != 0 || self.signal.is_some()
     }
 
-    fn told(&self) -> String {
+    fn summary(&self) -> String {
         let said = if self.errors.is_empty() { self.err.trim().to_owned() } else { self.errors.join(" / ") };
         format!("{}: exit {} {:?}: {said:?}", self.command, self.code, self.signal)
     }
@@ -166,7 +166,7 @@ fn through_all_commands(verdict: &mut Verdict, bases: &Bases, numbers: &mut Numb
     }
     let deleted = call(&["delete", "--force", "box"], verdict)?;
     if deleted.failed() {
-        verdict.findings.push(format!("delete fails: {}", deleted.told()));
+        verdict.findings.push(format!("delete fails: {}", deleted.summary()));
     }
     Ok(())
 }
@@ -174,7 +174,7 @@ fn through_all_commands(verdict: &mut Verdict, bases: &Bases, numbers: &mut Numb
 /// A failed command has exactly one error record.
 fn one_error(ran: &Ran, verdict: &mut Verdict) {
     if ran.errors.len() != 1 && !ran.hung {
-        verdict.findings.push(format!("{} records of an error: {}", ran.errors.len(), ran.told()));
+        verdict.findings.push(format!("{} records of an error: {}", ran.errors.len(), ran.summary()));
     }
 }
 
@@ -209,12 +209,12 @@ fn call(words: &[&str], verdict: &mut Verdict) -> Result<Ran> {
     if let Some(who) = hung {
         verdict.findings.push(format!("{}: not at its end after {} s: {who}", words[0], DEADLINE.as_secs()));
     } else if ran.signal.is_some() {
-        verdict.findings.push(format!("the runtime is killed: {}", ran.told()));
+        verdict.findings.push(format!("the runtime is killed: {}", ran.summary()));
     }
     let fell =
         [&log, &ran.err].into_iter().any(|text| text.contains("panicked") || text.contains("overflowed its stack"));
     if fell {
-        verdict.findings.push(format!("panicked: {} {log}", ran.told()));
+        verdict.findings.push(format!("panicked: {} {log}", ran.summary()));
     }
     if records.iter().any(Value::is_null) {
         verdict.findings.push(format!("the log is not JSON: {log}"));

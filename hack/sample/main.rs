@@ -55,14 +55,14 @@ fn drive(arguments: &[String]) -> Result<bool> {
     let work = PathBuf::from(std::env::var_os("WORK").context(USAGE)?);
     let runtime = PathBuf::from(std::env::var_os("RUNTIME").context(USAGE)?);
     prepare(&work, &runtime, files)?;
-    let (told, heard) = std::sync::mpsc::channel();
+    let (sender, heard) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for job in 0..jobs {
-        let (told, work) = (told.clone(), work.clone());
+        let (sender, work) = (sender.clone(), work.clone());
         let share = Share { seed, from: from + job, step: jobs, to: from + count };
-        threads.push(std::thread::spawn(move || run_share(&work, share, &told)));
+        threads.push(std::thread::spawn(move || run_share(&work, share, &sender)));
     }
-    drop(told);
+    drop(sender);
     let (mut cases, mut findings, mut ends) = (0, 0, BTreeMap::<String, usize>::new());
     for line in heard {
         let words: Vec<&str> = line.split('\t').collect();
@@ -121,7 +121,7 @@ fn prepare(work: &Path, runtime: &Path, files: &[String]) -> Result<()> {
 }
 
 /// Runs one sandbox after the other. Each finding ends a sandbox, because it may contain what the case has left.
-fn run_share(work: &Path, mut share: Share, told: &std::sync::mpsc::Sender<String>) -> Result<()> {
+fn run_share(work: &Path, mut share: Share, sender: &std::sync::mpsc::Sender<String>) -> Result<()> {
     let mut findings = 0;
     while share.from < share.to && findings < ENOUGH {
         let to = share.to.min(share.from + BATCH * share.step);
@@ -139,12 +139,12 @@ fn run_share(work: &Path, mut share: Share, told: &std::sync::mpsc::Sender<Strin
                 }
                 _ => {}
             }
-            let _ = told.send(line);
+            let _ = sender.send(line);
         }
         let status = sandbox.end()?;
         ensure!(share.from != begun, "case {begun}: the sandbox has ended: {status}");
         if share.from < to && !ended {
-            let _ = told.send(format!("finding\t{}\tthe sandbox has ended: {status}\t", share.from));
+            let _ = sender.send(format!("finding\t{}\tthe sandbox has ended: {status}\t", share.from));
             findings += 1;
             share.from += share.step;
         }

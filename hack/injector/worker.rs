@@ -27,14 +27,14 @@ pub struct Ran {
 
 impl Ran {
     /// Exit status and message, for a finding.
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         let hung = self.hung.as_ref().map(|who| format!(", hung: {who}")).unwrap_or_default();
         format!("exit {}, {:?}{hung}", self.code, self.err.trim())
     }
 }
 
-/// A directory of the worker, and the id of its container.
-pub struct Place {
+/// A worker: its directory, and the id of its container.
+pub struct Worker {
     pub work: PathBuf,
     pub runtime: PathBuf,
     pub id: String,
@@ -43,11 +43,11 @@ pub struct Place {
     hierarchies: Vec<PathBuf>,
 }
 
-impl Place {
-    pub fn new(work: &Path, runtime: &Path, id: &str) -> Result<Place> {
+impl Worker {
+    pub fn new(work: &Path, runtime: &Path, id: &str) -> Result<Worker> {
         fs::create_dir_all(work.join("state"))?;
         bundle::make(work, runtime, &format!("/{id}"))?;
-        Ok(Place {
+        Ok(Worker {
             work: work.to_owned(),
             runtime: runtime.to_owned(),
             id: id.to_owned(),
@@ -187,8 +187,8 @@ impl Place {
 
     /// The container's cgroups, in all hierarchies.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let there = |place: &PathBuf| place.join(&self.id).is_dir();
-        self.hierarchies.iter().filter(|place| there(place)).map(|place| place.join(&self.id)).collect()
+        let there = |cgroup: &PathBuf| cgroup.join(&self.id).is_dir();
+        self.hierarchies.iter().filter(|cgroup| there(cgroup)).map(|cgroup| cgroup.join(&self.id)).collect()
     }
 
     /// Removes everything without the runtime, for the next case.
@@ -233,7 +233,7 @@ fn mount_id(line: &str) -> &str {
 /// Each hierarchy's root, and our own cgroup in it.
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let own = fs::read_to_string("/proc/self/cgroup")?;
-    let mut places = Vec::new();
+    let mut cgroups = Vec::new();
     for line in fs::read_to_string("/proc/self/mounts")?.lines() {
         let mut words = line.split(' ').skip(1);
         let (Some(mount), Some(kind)) = (words.next(), words.next()) else { continue };
@@ -243,14 +243,14 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
         let mount = PathBuf::from(mount);
         for line in own.lines() {
             let path = line.splitn(3, ':').nth(2).unwrap_or("/");
-            let place = mount.join(path.trim_start_matches('/'));
-            if place.is_dir() && !places.contains(&place) {
-                places.push(place);
+            let cgroup = mount.join(path.trim_start_matches('/'));
+            if cgroup.is_dir() && !cgroups.contains(&cgroup) {
+                cgroups.push(cgroup);
             }
         }
-        places.push(mount);
+        cgroups.push(mount);
     }
-    places.sort();
-    places.dedup();
-    Ok(places)
+    cgroups.sort();
+    cgroups.dedup();
+    Ok(cgroups)
 }
