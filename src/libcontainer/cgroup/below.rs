@@ -17,17 +17,17 @@ impl Cgroup {
     /// # Errors
     /// The failed call, with the kernel's error.
     pub fn enter_below_unit(&self, placement: &Placement, writes: &[Write], pid: i32) -> Result<()> {
-        for place in placement.directories.iter().filter(|place| place.unit.is_some()) {
-            let Some(directory) = self.paths.get(&place.key) else { continue };
+        for planned in placement.directories.iter().filter(|planned| planned.unit.is_some()) {
+            let Some(directory) = self.paths.get(&planned.key) else { continue };
             let failed = |error| error!("linux.cgroupsPath: set up {}: {}", directory.display(), in_words(&error));
             // systemd removes empty directories if it first had to stop an older unit of this name.
             fs::create_dir_all(directory).map_err(failed)?;
-            if place.controllers.iter().any(|controller| controller == "cpuset") {
-                make::copy_cpuset(place).map_err(failed)?;
+            if planned.controllers.iter().any(|controller| controller == "cpuset") {
+                make::copy_cpuset(planned).map_err(failed)?;
             }
-            self.enter(&place.key, pid)?;
-            if place.key.is_empty() {
-                make::enable_in_unit(place, writes).map_err(|refusal| refusal.error)?;
+            self.enter(&planned.key, pid)?;
+            if planned.key.is_empty() {
+                make::enable_in_unit(planned, writes).map_err(|refusal| refusal.error)?;
             }
         }
         Ok(())

@@ -21,48 +21,48 @@ const THREADED: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 /// Makes the directory, so that `writes` can be written there. An existing directory must be empty. Neither an existing
 /// nor a new one may be frozen. Each new directory is added to `made`, also those above.
 pub(super) fn make_directory(
-    place: &CgroupDirectory,
+    cgroup: &CgroupDirectory,
     writes: &[Write],
     made: &mut Vec<PathBuf>,
 ) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
-        error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), in_words(&error)),
+        error: error!("linux.cgroupsPath: mkdir {}: {}", cgroup.directory.display(), in_words(&error)),
     };
-    let mut created = fs::create_dir(&place.directory);
+    let mut created = fs::create_dir(&cgroup.directory);
     if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        make_levels_above(place, made).map_err(failed)?;
-        created = fs::create_dir(&place.directory);
+        make_levels_above(cgroup, made).map_err(failed)?;
+        created = fs::create_dir(&cgroup.directory);
     }
     match created {
-        Ok(()) => made.push(place.directory.clone()),
+        Ok(()) => made.push(cgroup.directory.clone()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            must_be_unused(&place.directory).map_err(|error| Refusal { errno: None, error })?;
+            must_be_unused(&cgroup.directory).map_err(|error| Refusal { errno: None, error })?;
         }
         Err(error) => return Err(failed(error)),
     }
-    if let Some(unit) = &place.unit {
+    if let Some(unit) = &cgroup.unit {
         must_be_unused(unit).map_err(|error| Refusal { errno: None, error })?;
     }
     // ORDER: after mkdir(2). A new directory is frozen together with the one above it, and a process in it would never
     // begin.
-    must_not_be_frozen(place).map_err(|error| Refusal { errno: None, error })?;
-    if place.controllers.iter().any(|controller| controller == "cpuset") {
-        copy_cpuset(place).map_err(|error| Refusal {
+    must_not_be_frozen(cgroup).map_err(|error| Refusal { errno: None, error })?;
+    if cgroup.controllers.iter().any(|controller| controller == "cpuset") {
+        copy_cpuset(cgroup).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), in_words(&error)),
+            error: error!("linux.cgroupsPath: set up cpuset of {}: {}", cgroup.directory.display(), in_words(&error)),
         })?;
     }
-    if place.key.is_empty() {
-        enable_controllers(place, writes)?;
-        accept_processes(place, writes)?;
+    if cgroup.key.is_empty() {
+        enable_controllers(cgroup, writes)?;
+        accept_processes(cgroup, writes)?;
     }
     Ok(())
 }
 
 /// Makes the missing directories above. Another create may make them at the same time.
-fn make_levels_above(place: &CgroupDirectory, made: &mut Vec<PathBuf>) -> io::Result<()> {
-    let missing: Vec<_> = place.directory.ancestors().skip(1).take_while(|level| !level.exists()).collect();
+fn make_levels_above(cgroup: &CgroupDirectory, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let missing: Vec<_> = cgroup.directory.ancestors().skip(1).take_while(|level| !level.exists()).collect();
     for level in missing.into_iter().rev() {
         match fs::create_dir(level) {
             Ok(()) => made.push(level.to_path_buf()),
@@ -74,9 +74,9 @@ fn make_levels_above(place: &CgroupDirectory, made: &mut Vec<PathBuf>) -> io::Re
 }
 
 /// The levels from the hierarchy's root down to the container's own directory, without the root.
-fn levels(place: &CgroupDirectory) -> Vec<PathBuf> {
-    let below = place.directory.strip_prefix(&place.mount).unwrap_or(Path::new(""));
-    let mut path = place.mount.clone();
+fn levels(cgroup: &CgroupDirectory) -> Vec<PathBuf> {
+    let below = cgroup.directory.strip_prefix(&cgroup.mount).unwrap_or(Path::new(""));
+    let mut path = cgroup.mount.clone();
     below
         .components()
         .map(|part| {
@@ -87,9 +87,9 @@ fn levels(place: &CgroupDirectory) -> Vec<PathBuf> {
 }
 
 /// A new cpuset has no CPUs and no memory nodes, and accepts no process. Each level gets the values of the level above.
-pub(super) fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
-    for level in levels(place) {
-        let above = level.parent().unwrap_or(&place.mount);
+pub(super) fn copy_cpuset(cgroup: &CgroupDirectory) -> io::Result<()> {
+    for level in levels(cgroup) {
+        let above = level.parent().unwrap_or(&cgroup.mount);
         for name in ["cpus", "mems"] {
             // With the mount option `noprefix`, the files of cpuset have these names.
             let file =
@@ -103,25 +103,25 @@ pub(super) fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
 }
 
 /// The hierarchy's root, and the levels down to the directory above the container's own.
-fn levels_above(place: &CgroupDirectory) -> Vec<PathBuf> {
-    let mut levels = levels(place);
+fn levels_above(cgroup: &CgroupDirectory) -> Vec<PathBuf> {
+    let mut levels = levels(cgroup);
     levels.pop();
-    levels.insert(0, place.mount.clone());
+    levels.insert(0, cgroup.mount.clone());
     levels
 }
 
 /// Version 2: enables the controllers on every level. A unit's directory and those below it come later
 /// (`enable_in_unit`): if a cgroup has enabled controllers, systemd cannot put a process there.
-fn enable_controllers(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
-    let mut levels = levels_above(place);
-    levels.retain(|level| place.unit.as_ref().is_none_or(|unit| !level.starts_with(unit)));
+fn enable_controllers(cgroup: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
+    let mut levels = levels_above(cgroup);
+    levels.retain(|level| cgroup.unit.as_ref().is_none_or(|unit| !level.starts_with(unit)));
     enable(&levels, writes)
 }
 
 /// Version 2: enables the controllers in the unit's directory, after its process has left it, and on the levels below.
-pub(super) fn enable_in_unit(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
-    let mut levels = levels_above(place);
-    levels.retain(|level| place.unit.as_ref().is_some_and(|unit| level.starts_with(unit)));
+pub(super) fn enable_in_unit(cgroup: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
+    let mut levels = levels_above(cgroup);
+    levels.retain(|level| cgroup.unit.as_ref().is_some_and(|unit| level.starts_with(unit)));
     enable(&levels, writes)
 }
 
@@ -163,13 +163,13 @@ fn domain_limit(writes: &[Write]) -> Option<&Write> {
 /// Below a threaded cgroup, or one that has processes and has enabled controllers, a new cgroup accepts no process
 /// until it becomes threaded as well (cgroup-v2.rst, "Threads"). As runc does, it becomes threaded, if all requested
 /// limits work there.
-fn accept_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
-    let kind = cgroup_type(&place.directory);
+fn accept_processes(cgroup: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
+    let kind = cgroup_type(&cgroup.directory);
     if !matches!(kind.as_str(), "threaded" | "domain invalid") {
         return Ok(());
     }
     if let Some(write) = domain_limit(writes) {
-        let (at, controller, directory) = (&write.at, controller(write), place.directory.display());
+        let (at, controller, directory) = (&write.at, controller(write), cgroup.directory.display());
         let error = error!(
             "{at}: controller {controller:?} is for whole processes, and {directory} can only be threaded ({kind:?}), like a cgroup above it"
         );
@@ -178,13 +178,13 @@ fn accept_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Ref
     if kind == "threaded" {
         return Ok(());
     }
-    for level in levels(place).iter().filter(|level| cgroup_type(level) == "domain invalid") {
+    for level in levels(cgroup).iter().filter(|level| cgroup_type(level) == "domain invalid") {
         put(&level.join("cgroup.type"), "threaded").map_err(|error| Refusal {
             errno: error.raw_os_error(),
             error: error!("linux.cgroupsPath: make {} threaded: {}", level.display(), in_words(&error)),
         })?;
     }
-    enable_controllers(place, writes)
+    enable_controllers(cgroup, writes)
 }
 
 /// The contents of cgroup.type. The root has no such file.
@@ -192,12 +192,12 @@ fn cgroup_type(directory: &Path) -> String {
     fs::read_to_string(directory.join("cgroup.type")).unwrap_or_default().trim().to_owned()
 }
 
-fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
-    let has_freezer = place.key.is_empty() || place.controllers.iter().any(|controller| controller == "freezer");
-    if !has_freezer || !frozen::directory_is_frozen(&place.directory)? {
+fn must_not_be_frozen(cgroup: &CgroupDirectory) -> Result<()> {
+    let has_freezer = cgroup.key.is_empty() || cgroup.controllers.iter().any(|controller| controller == "freezer");
+    if !has_freezer || !frozen::directory_is_frozen(&cgroup.directory)? {
         return Ok(());
     }
-    let by = frozen::frozen_above(&place.directory).unwrap_or_else(|| place.directory.clone());
+    let by = frozen::frozen_above(&cgroup.directory).unwrap_or_else(|| cgroup.directory.clone());
     bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", by.display())
 }
 
@@ -222,7 +222,7 @@ mod tests {
         let hierarchy = tempfile::tempdir().unwrap();
         fs::create_dir(hierarchy.path().join("there")).unwrap();
         fs::write(hierarchy.path().join("file"), "").unwrap();
-        let place = |below: &str| CgroupDirectory {
+        let cgroup = |below: &str| CgroupDirectory {
             key: String::new(),
             mount: hierarchy.path().to_path_buf(),
             directory: hierarchy.path().join(below),
@@ -230,7 +230,7 @@ mod tests {
             unit: None,
         };
         let placement = |places: &[&str]| {
-            let directories = places.iter().map(|below| place(below)).collect();
+            let directories = places.iter().map(|below| cgroup(below)).collect();
             Placement {
                 directories,
                 unit: None,

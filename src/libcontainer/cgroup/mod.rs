@@ -123,10 +123,10 @@ impl Cgroup {
     pub fn placed(placement: &Placement, environment: &Environment) -> Cgroup {
         let unit = placement.unit.as_ref().map(UnitName::from);
         let mut cgroup = Cgroup::recorded(BTreeMap::new(), unit, environment);
-        for place in &placement.directories {
-            cgroup.paths.insert(place.key.clone(), place.directory.clone());
-            for controller in &place.controllers {
-                cgroup.controllers.insert(controller.clone(), place.key.clone());
+        for planned in &placement.directories {
+            cgroup.paths.insert(planned.key.clone(), planned.directory.clone());
+            for controller in &planned.controllers {
+                cgroup.controllers.insert(controller.clone(), planned.key.clone());
             }
         }
         cgroup.kills_before = cgroup.kills_in_slice();
@@ -184,11 +184,11 @@ impl Cgroup {
     pub fn create(placement: &Placement, writes: &[Write], environment: &Environment) -> Result<Cgroup> {
         let mut cgroup = Cgroup::placed(placement, environment);
         let mut made = Vec::new();
-        for place in &placement.directories {
-            let Err(Refusal { errno, error }) = make::make_directory(place, writes, &mut made) else { continue };
+        for planned in &placement.directories {
+            let Err(Refusal { errno, error }) = make::make_directory(planned, writes, &mut made) else { continue };
             let forbidden = is_forbidden(errno);
             if forbidden && placement.without_cgroup == WithoutCgroup::Runs {
-                cgroup.forget(&place.key);
+                cgroup.forget(&planned.key);
                 continue;
             }
             // A directory that existed before is not ours, and one that is not empty must stay: rmdir(2) refuses it.
@@ -372,10 +372,10 @@ mod tests {
     fn the_kills_of_a_unit_that_is_gone_are_counted_by_its_slice() {
         let top = tempfile::tempdir().unwrap();
         let slice = top.path().join("system.slice");
-        let place = |key: &str| [(key.to_owned(), slice.join("coracle-x.scope/own"))].into();
+        let paths = |key: &str| [(key.to_owned(), slice.join("coracle-x.scope/own"))].into();
         let unit = UnitName { name: "coracle-x.scope".to_owned(), manager: Manager::System };
         let open = |paths, unit| Cgroup::recorded(paths, unit, &Environment::default());
-        let mut cgroup = open(place(""), Some(unit.clone()));
+        let mut cgroup = open(paths(""), Some(unit.clone()));
         let counted = |cgroup: &Cgroup| cgroup.kills_in_slice().map(|kills| kills.count);
         cgroup.kills_before = cgroup.kills_in_slice();
         assert_eq!(counted(&cgroup), Some(0), "the slice does not exist yet");
@@ -395,7 +395,7 @@ mod tests {
         fs::create_dir(&slice).unwrap();
         counts(1);
         assert_eq!(cgroup.unit_had_oom_kills(), Some(true), "another slice of this name has counted one");
-        assert_eq!(counted(&open(place("memory"), Some(unit))), None, "version 1");
-        assert_eq!(counted(&open(place(""), None)), None, "not a unit");
+        assert_eq!(counted(&open(paths("memory"), Some(unit))), None, "version 1");
+        assert_eq!(counted(&open(paths(""), None)), None, "not a unit");
     }
 }

@@ -44,18 +44,18 @@ fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error:
     if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
         let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         if !there.split_whitespace().any(|one| one == controller) {
-            let (place, word) = (directory.join(file), in_words(error));
+            let (path, word) = (directory.join(file), in_words(error));
             return error!(
                 "{}: write {value} to {}: {word}: controller {controller:?} not available",
                 write.at,
-                place.display()
+                path.display()
             );
         }
     }
-    let place = directory.join(file);
+    let path = directory.join(file);
     let has = never(file, value).filter(|_| error.raw_os_error() == Some(libc::EINVAL));
     let has = has.or_else(|| host_has(file, error.raw_os_error())).map(|has| format!(": {has}")).unwrap_or_default();
-    error!("{}: write {value} to {}: {}{used}{has}", write.at, place.display(), in_words(error))
+    error!("{}: write {value} to {}: {}{used}{has}", write.at, path.display(), in_words(error))
 }
 
 /// The least and the largest period, and the least quota, in microseconds (kernel/sched/core.c).

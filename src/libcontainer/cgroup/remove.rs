@@ -52,7 +52,7 @@ impl Cgroup {
         let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, &self.environment));
         // Each has the kernel's error, unless it is only in use.
         let outermost = self.paths.iter().map(|(key, directory)| (key, self.outermost(directory)));
-        let mut left: Vec<_> = outermost.map(|place| (place, None)).collect();
+        let mut left: Vec<_> = outermost.map(|directory| (directory, None)).collect();
         wait_for(|| {
             left.retain_mut(|((key, directory), refused)| match remove(key, directory, &self.spared) {
                 Ok(removed) => !removed,

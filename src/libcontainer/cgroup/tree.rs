@@ -317,8 +317,8 @@ mod tests {
         };
         Walk::short().through(top.path(), enter, leave).unwrap();
         assert_eq!((entered, left.len()), (33, 32));
-        let place = |wanted: &CStr| left.iter().position(|name| name.as_c_str() == wanted);
-        assert!(place(c"b") < place(c"a"), "what is below comes first");
+        let position = |wanted: &CStr| left.iter().position(|name| name.as_c_str() == wanted);
+        assert!(position(c"b") < position(c"a"), "what is below comes first");
         remove_below(top.path(), &[]).unwrap();
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
         assert_eq!(Walk::short().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));

@@ -422,8 +422,8 @@ mod tests {
         bytes
     }
 
-    fn mount(place: &str, key: Option<&str>) -> Vec<u8> {
-        MountImage { mountpoint: place.to_owned(), ext_key: key.map(str::to_owned) }.encode_to_vec()
+    fn mount(mountpoint: &str, key: Option<&str>) -> Vec<u8> {
+        MountImage { mountpoint: mountpoint.to_owned(), ext_key: key.map(str::to_owned) }.encode_to_vec()
     }
 
     /// Images of two processes, of which the first has two threads.

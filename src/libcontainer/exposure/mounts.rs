@@ -90,9 +90,9 @@ fn of_kernel(facts: &ConfigFacts<'_>, mount: &Mount, options: &MountOptions, at:
 /// `maskedPaths` and `readonlyPaths`, for each proc.
 fn procs(facts: &ConfigFacts<'_>, mounts: &[Mount], found: &mut Findings) {
     let is_proc = |mount: &&Mount| mount.typ().as_deref() == Some("proc");
-    let place = |mount: &Mount| Path::new("/").join(inside(mount.destination()));
+    let destination = |mount: &Mount| Path::new("/").join(inside(mount.destination()));
     // the last one there hides those below it
-    let usual = mounts.iter().rfind(|mount| is_proc(mount) && place(mount) == Path::new("/proc"));
+    let usual = mounts.iter().rfind(|mount| is_proc(mount) && destination(mount) == Path::new("/proc"));
     if let Some(mount) = usual {
         masked(facts, found);
         if !is_read_only(&options(mount, &At::new("mounts"))) {
@@ -100,11 +100,11 @@ fn procs(facts: &ConfigFacts<'_>, mounts: &[Mount], found: &mut Findings) {
         }
     }
     for (n, mount) in mounts.iter().enumerate().filter(|(_, mount)| is_proc(mount)) {
-        let (at, place) = (At::new("mounts").index(n), place(mount));
-        if place == Path::new("/proc") {
+        let (at, destination) = (At::new("mounts").index(n), destination(mount));
+        if destination == Path::new("/proc") {
             continue;
         }
-        let there = |path: &str| Path::new(path).strip_prefix("/proc").ok().map(|below| place.join(below));
+        let there = |path: &str| Path::new(path).strip_prefix("/proc").ok().map(|below| destination.join(below));
         let covers = |list: Option<&Vec<String>>, path: &str| there(path).is_none_or(|path| covered(list, &path));
         let (masked, read_only) = lists(facts);
         let reads = MASKED.into_iter().filter(|(path, ..)| !covers(masked, path));
@@ -116,7 +116,8 @@ fn procs(facts: &ConfigFacts<'_>, mounts: &[Mount], found: &mut Findings) {
             .max_by_key(|(weight, _)| *weight)
             .unwrap_or_default();
         let weight = if facts.is_host_root() { weight } else { weight / 20 };
-        let said = format!("{} is another proc, which maskedPaths and readonlyPaths do not cover", place.display());
+        let said =
+            format!("{} is another proc, which maskedPaths and readonlyPaths do not cover", destination.display());
         found.add(
             at.key("destination"),
             weight,

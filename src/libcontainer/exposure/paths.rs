@@ -26,17 +26,17 @@ pub(super) fn root(facts: &ConfigFacts<'_>, found: &mut Findings) {
         return;
     }
     // below such a directory engines and users have their root file systems
-    let place = SENSITIVE_PATHS.iter().find(|place| Path::new(place.path) == leads);
-    if let Some(place) = place {
+    let row = SENSITIVE_PATHS.iter().find(|row| Path::new(row.path) == leads);
+    if let Some(row) = row {
         let what = format!("{} is a directory of the host", said.display());
         let verb = if read_only { "reads" } else { "reads and writes" };
-        found.add(at, weight(facts, place, read_only, 100), what, format!("{verb} {}", place.inside), change);
+        found.add(at, weight(facts, row, read_only, 100), what, format!("{verb} {}", row.inside), change);
     }
 }
 
-/// What `place` weighs, or a part of it.
-fn weight(facts: &ConfigFacts<'_>, place: &SensitivePath, read_only: bool, part: u8) -> u8 {
-    let weight = if read_only { place.read } else { place.write };
+/// What `row` weighs, or a part of it.
+fn weight(facts: &ConfigFacts<'_>, row: &SensitivePath, read_only: bool, part: u8) -> u8 {
+    let weight = if read_only { row.read } else { row.write };
     let weight = u8::try_from(u16::from(weight) * u16::from(part) / 100).unwrap_or(weight);
     if weight == 0 {
         return 0;
@@ -59,15 +59,15 @@ pub(super) fn source(facts: &ConfigFacts<'_>, mount: &Mount, read_only: bool, at
     if is_of_engine(&said) || is_of_engine(&leads) || devices::bound(facts, &leads, &at, found) {
         return;
     }
-    let rows = SENSITIVE_PATHS.iter().filter(|place| leads.starts_with(place.path));
-    let Some(place) = rows.max_by_key(|place| place.path.len()) else { return };
-    let whole = leads == Path::new(place.path);
-    let weight = weight(facts, place, read_only, if whole { 100 } else { place.part });
+    let rows = SENSITIVE_PATHS.iter().filter(|row| leads.starts_with(row.path));
+    let Some(row) = rows.max_by_key(|row| row.path.len()) else { return };
+    let whole = leads == Path::new(row.path);
+    let weight = weight(facts, row, read_only, if whole { 100 } else { row.part });
     let verb = if read_only { "reads" } else { "reads and writes" };
     let change =
         if read_only { "mount only what the program needs" } else { "mount only what the program needs, with \"ro\"" };
     let what = format!("{shown} of the host is mounted{}", if read_only { " read-only" } else { "" });
-    found.add(at, weight, what, format!("{verb} {}", place.inside), change);
+    found.add(at, weight, what, format!("{verb} {}", row.inside), change);
 }
 
 /// Whether an engine made it for one container or pod.

@@ -282,7 +282,10 @@ fn what_engines_mount_for_a_container_is_no_finding() {
         let mut changed = default();
         let mount = serde_json::json!({"destination": "/x", "type": "bind", "source": source, "options": ["rbind"]});
         changed["mounts"].as_array_mut().unwrap().push(mount);
-        assert!(exposure_in(changed.to_string().as_bytes()).score() > exposure_of("docker-default").score(), "{source}");
+        assert!(
+            exposure_in(changed.to_string().as_bytes()).score() > exposure_of("docker-default").score(),
+            "{source}"
+        );
     }
 }
 

@@ -32,8 +32,8 @@ pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
 /// cannot be unmounted, so it is always unknown.
 pub fn first_unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v View> {
     found.iter().find(|view| {
-        let place = known.iter().position(|path| *path == view.path.as_os_str().as_bytes());
-        view.covered_by.is_some() || place.map(|n| known.swap_remove(n)).is_none()
+        let position = known.iter().position(|path| *path == view.path.as_os_str().as_bytes());
+        view.covered_by.is_some() || position.map(|n| known.swap_remove(n)).is_none()
     })
 }
 

@@ -64,12 +64,12 @@ fn open_master(prepared: &Prepared<'_>) -> Outcome<OwnedFd> {
 }
 
 fn bind_device(prepared: &Prepared<'_>, slave: BorrowedFd<'_>, target: &Target) -> Outcome {
-    let (place, _) = open_target_without_links_into_binds(prepared, target)?;
+    let (mount_point, _) = open_target_without_links_into_binds(prepared, target)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", clone)?;
     record_mount(prepared, tree.as_fd())?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(&tree, c"", &place, c"", both_fds)?)
+    Ok(rustix::mount::move_mount(&tree, c"", &mount_point, c"", both_fds)?)
 }
 
 /// One message: the name, and the master beside it.

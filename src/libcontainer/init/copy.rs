@@ -17,8 +17,8 @@ use crate::wire::{About, WORDS_SIZE, Words};
 pub(super) fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
     let (from, to) = (open_directory(from, c".")?, open_directory(to, c".")?);
     let above = rustix::fs::memfd_create(c"tmpcopyup", MemfdFlags::CLOEXEC)?;
-    let mut place = CopyPlace { from, to, above, depth: 0, path: [0; WORDS_SIZE], length: 0 };
-    while place.down()? || place.up()? {}
+    let mut copy = TreeCopy { from, to, above, depth: 0, path: [0; WORDS_SIZE], length: 0 };
+    while copy.down()? || copy.up()? {}
     Ok(())
 }
 
@@ -28,7 +28,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
 }
 
 /// The directory that is being copied.
-struct CopyPlace {
+struct TreeCopy {
     from: OwnedFd,
     to: OwnedFd,
     /// A `CopyLevel` for each directory above.
@@ -53,7 +53,7 @@ impl CopyLevel {
 
     fn write(&self, file: &OwnedFd, depth: u64) -> Outcome {
         let mut bytes = [0; CopyLevel::SIZE];
-        bytes.chunks_exact_mut(8).zip(self.0).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
+        bytes.chunks_exact_mut(8).zip(self.0).for_each(|(field, word)| field.copy_from_slice(&word.to_ne_bytes()));
         let written = rustix::io::pwrite(file, &bytes, depth * CopyLevel::SIZE as u64)?;
         if written == CopyLevel::SIZE { Ok(()) } else { Err(Errno::NOSPC.into()) }
     }
@@ -69,7 +69,7 @@ impl CopyLevel {
     }
 }
 
-impl CopyPlace {
+impl TreeCopy {
     /// Copies the entries up to the next directory, and enters that. False at the end of the list.
     fn down(&mut self) -> Outcome<bool> {
         let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -85,8 +85,8 @@ impl CopyPlace {
             CopyLevel::new(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
             self.depth += 1;
             for byte in name.to_bytes().iter().chain(b"/") {
-                if let Some(place) = self.path.get_mut(self.length) {
-                    *place = *byte;
+                if let Some(end) = self.path.get_mut(self.length) {
+                    *end = *byte;
                 }
                 self.length += 1;
             }
@@ -182,7 +182,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome {
 /// The beginning of the next data or hole (lseek(2), SEEK_DATA, SEEK_HOLE). None if it is not before `size`.
 fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
     match rustix::fs::seek(file, from) {
-        Ok(place) if place < size => Ok(Some(place)),
+        Ok(position) if position < size => Ok(Some(position)),
         Ok(_) | Err(Errno::NXIO) => Ok(None),
         Err(other) => Err(other.into()),
     }

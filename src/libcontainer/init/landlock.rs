@@ -24,17 +24,17 @@ impl KnownFile {
     /// False if a later process has found another file than the first process. While the first process lives, its ruleset keeps
     /// the inode, so no other file gets its number.
     fn holds(self, prepared: &Prepared<'_>, found: &Stat) -> Outcome<bool> {
-        let (fd, place) = (prepared.fd(self.files)?, (self.nth * FILE_ID_SIZE) as u64);
+        let (fd, offset) = (prepared.fd(self.files)?, (self.nth * FILE_ID_SIZE) as u64);
         let mut file = [0u8; FILE_ID_SIZE];
         file[..8].copy_from_slice(&found.st_dev.to_ne_bytes());
         file[8..].copy_from_slice(&found.st_ino.to_ne_bytes());
         if self.role == Role::First {
-            let written = rustix::io::pwrite(fd, &file, place)?;
+            let written = rustix::io::pwrite(fd, &file, offset)?;
             return if written == FILE_ID_SIZE { Ok(true) } else { Err(Errno::IO.into()) };
         }
         let mut known = [0u8; FILE_ID_SIZE];
         // The record is shorter if the first process has not found a file.
-        Ok(rustix::io::pread(fd, &mut known, place)? == FILE_ID_SIZE && known == file)
+        Ok(rustix::io::pread(fd, &mut known, offset)? == FILE_ID_SIZE && known == file)
     }
 }
 

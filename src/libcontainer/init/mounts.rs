@@ -216,17 +216,17 @@ const SHARED: [rustix::fs::FsWord; 4] = [
 
 /// fspick(2), and fsconfig(2) for every setting. KERNEL(5.2). A mount of the host is not changed: a link of the image may lead
 /// to it. A block device that config.json mounts has one superblock, on the host as well.
-fn reconfigure(prepared: &Prepared<'_>, place: &OwnedFd, settings: &[Setting]) -> Outcome {
-    if !begins_a_mount(place)? {
+fn reconfigure(prepared: &Prepared<'_>, mount_point: &OwnedFd, settings: &[Setting]) -> Outcome {
+    if !begins_a_mount(mount_point)? {
         return Err(Errno::INVAL.into());
     }
-    if !prepared.results.is_new(mount_id(place.as_fd(), c"")?) {
+    if !prepared.results.is_new(mount_id(mount_point.as_fd(), c"")?) {
         return Err(Trouble::saying(Errno::PERM, "options are allowed only for a file system that config.json mounts"));
     }
-    if SHARED.contains(&rustix::fs::fstatfs(place)?.f_type) {
+    if SHARED.contains(&rustix::fs::fstatfs(mount_point)?.f_type) {
         return Err(Trouble::saying(Errno::PERM, "the host's mounts of this file system would change too"));
     }
-    let fs = rustix::mount::fspick(place, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+    let fs = rustix::mount::fspick(mount_point, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
     configure(&fs, settings)?;
     rustix::mount::fsconfig_reconfigure(&fs).map_err(|errno| Trouble { errno, said: kernel_words(&fs) })
 }
@@ -327,8 +327,8 @@ pub(super) fn read_only(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     attach(prepared, tree.as_fd(), target.as_fd())
 }
 
-fn is_root(prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome<bool> {
-    Ok(location_of(place)? == prepared.root_location()?)
+fn is_root(prepared: &Prepared<'_>, file: BorrowedFd<'_>) -> Outcome<bool> {
+    Ok(location_of(file)? == prepared.root_location()?)
 }
 
 pub(super) fn finish(prepared: &Prepared<'_>, path: &CStr, attributes: &Attributes) -> Outcome {

@@ -173,11 +173,11 @@ impl Prepared<'_> {
     /// The result of `location_of` for the root.
     pub(super) fn root_location(&self) -> Outcome<Location> {
         match self.results.root.get() {
-            Some(place) => Ok(place),
+            Some(location) => Ok(location),
             None => {
-                let place = location_of(self.root()?)?;
-                self.results.root.set(Some(place));
-                Ok(place)
+                let location = location_of(self.root()?)?;
+                self.results.root.set(Some(location));
+                Ok(location)
             }
         }
     }

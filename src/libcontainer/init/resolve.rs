@@ -42,14 +42,14 @@ impl Way<'_> {
         matches!(self, Way::Any | Way::Linked)
     }
 
-    /// Checks that a file may be made in `place`. It is made through this descriptor, so no process can replace the directory in
-    /// between.
-    fn allows(self, prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome {
+    /// Checks that a file may be made in this directory. It is made through this descriptor, so no process can replace the
+    /// directory in between.
+    fn allows(self, prepared: &Prepared<'_>, directory: BorrowedFd<'_>) -> Outcome {
         match self {
             Way::Any => Ok(()),
-            Way::Named => not_in_a_bind(prepared, place, None, "it is in a bind mount of the host"),
-            Way::Within(path) => not_in_a_bind(prepared, place, Some(path), "it is in a bind mount of the host"),
-            Way::Linked => not_in_a_bind(prepared, place, None, "a link leads into a bind mount of the host"),
+            Way::Named => not_in_a_bind(prepared, directory, None, "it is in a bind mount of the host"),
+            Way::Within(path) => not_in_a_bind(prepared, directory, Some(path), "it is in a bind mount of the host"),
+            Way::Linked => not_in_a_bind(prepared, directory, None, "a link leads into a bind mount of the host"),
         }
     }
 }
@@ -175,19 +175,19 @@ const MAX_MOUNTS: u32 = 100;
 /// the root, and the mounts above them show which.
 fn not_in_a_bind(
     prepared: &Prepared<'_>,
-    place: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
     within: Option<&CStr>,
     refused: &'static str,
 ) -> Outcome {
-    let id = mount_id(place, c"")?;
+    let id = mount_id(directory, c"")?;
     if prepared.results.not_bound.get() == Some(id) {
         return Ok(());
     }
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = mount_id(prepared.root()?, c"")?;
-    let mut place = rustix::fs::openat(place, c".", directory, Mode::empty())?;
+    let mut level = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
     for _ in 0..MAX_MOUNTS {
-        let here = mount_id(place.as_fd(), c"")?;
+        let here = mount_id(level.as_fd(), c"")?;
         if here == root || prepared.results.is_new(here) {
             prepared.results.not_bound.set(Some(id));
             return Ok(());
@@ -196,10 +196,10 @@ fn not_in_a_bind(
             let requested = within.is_some_and(|path| is_at_or_above(target, path));
             return if requested { Ok(()) } else { Err(Trouble::saying(Errno::PERM, refused)) };
         }
-        while !begins_a_mount(&place)? {
-            place = rustix::fs::openat(&place, c"..", directory, Mode::empty())?;
+        while !begins_a_mount(&level)? {
+            level = rustix::fs::openat(&level, c"..", flags, Mode::empty())?;
         }
-        place = rustix::fs::openat(&place, c"..", directory, Mode::empty())?;
+        level = rustix::fs::openat(&level, c"..", flags, Mode::empty())?;
     }
     Err(Errno::LOOP.into())
 }
@@ -220,8 +220,8 @@ fn binds<'a>(prepared: &'a Prepared<'_>) -> impl Iterator<Item = (BorrowedFd<'a>
 }
 
 /// True for the root directory of a mount.
-pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
-    let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
+pub(super) fn begins_a_mount(directory: &OwnedFd) -> Outcome<bool> {
+    let stat = rustix::fs::statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
     Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 

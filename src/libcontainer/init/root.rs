@@ -22,12 +22,12 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 pub(super) fn attach(tree: BorrowedFd<'_>, path: &CStr, changes: &[MountChange]) -> Outcome {
     change(tree, changes)?;
     let from_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    let place = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).ok();
-    if let Some(place) = place.filter(|place| is_same(place.as_fd(), tree)) {
+    let mount_point = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).ok();
+    if let Some(mount_point) = mount_point.filter(|mount_point| is_same(mount_point.as_fd(), tree)) {
         return Ok(rustix::mount::move_mount(
             tree,
             c"",
-            &place,
+            &mount_point,
             c"",
             from_fd | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
         )?);
@@ -53,18 +53,18 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
 /// Makes the mount private that contains `path`. If the path cannot be opened, the root is not attached there.
 pub(super) fn private_above(path: &CStr) -> Outcome {
     match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
-        Ok(place) => private_around(place),
+        Ok(directory) => private_around(directory),
         Err(_) => Ok(()),
     }
 }
 
-/// Makes the mount private that contains `place`. It climbs to the root directory of that mount.
-fn private_around(mut place: OwnedFd) -> Outcome {
-    while !begins_a_mount(&place)? {
-        place = rustix::fs::openat(&place, c"..", DIRECTORY, Mode::empty())?;
+/// Makes the mount private that contains `directory`. It climbs to the root directory of that mount.
+fn private_around(mut directory: OwnedFd) -> Outcome {
+    while !begins_a_mount(&directory)? {
+        directory = rustix::fs::openat(&directory, c"..", DIRECTORY, Mode::empty())?;
     }
     let attributes = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
-    Ok(set_attributes(place.as_fd(), &attributes, Reach::One)?)
+    Ok(set_attributes(directory.as_fd(), &attributes, Reach::One)?)
 }
 
 pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {
@@ -102,22 +102,22 @@ const MAX_STACKED: u32 = 100;
 pub(super) fn unmount(path: &CStr) -> Outcome {
     let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..MAX_STACKED {
-        let place = match rustix::fs::openat2(CWD, path, DIRECTORY, Mode::empty(), links) {
+        let mount_point = match rustix::fs::openat2(CWD, path, DIRECTORY, Mode::empty(), links) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other?,
         };
-        if !begins_a_mount(&place)? {
+        if !begins_a_mount(&mount_point)? {
             return Ok(());
         }
-        let fs = rustix::fs::fstatfs(&place)?.f_type;
-        rustix::process::fchdir(&place)?;
+        let fs = rustix::fs::fstatfs(&mount_point)?.f_type;
+        rustix::process::fchdir(&mount_point)?;
         match detach(c".") {
             Ok(()) => {}
             // locked, because it comes from a user namespace above ours (mount_namespaces(7)): cover it instead
             Err(Errno::INVAL | Errno::PERM) => {
                 let empty = empty_tmpfs(None)?;
                 let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                return Ok(rustix::mount::move_mount(&empty, c"", &place, c"", to)?);
+                return Ok(rustix::mount::move_mount(&empty, c"", &mount_point, c"", to)?);
             }
             Err(other) => return Err(other.into()),
         }

@@ -292,12 +292,12 @@ fn external_mounts(pid: i32, binds: &[HostBind]) -> Result<Vec<ExternalMount>> {
     let root = ContainerRoot::of(pid)?;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for mount in binds {
-        let Some((place, is_directory)) = path_of(&root, mount)? else { continue };
+        let Some((path, is_directory)) = path_of(&root, mount)? else { continue };
         // A directory is masked by a file system of the container itself.
-        if mount.named == Named::Null && is_directory || !seen.insert(place.clone()) {
+        if mount.named == Named::Null && is_directory || !seen.insert(path.clone()) {
             continue;
         }
-        all.push(ExternalMount { val: mount.name(&place), key: place });
+        all.push(ExternalMount { val: mount.name(&path), key: path });
     }
     Ok(all)
 }
@@ -306,7 +306,7 @@ fn external_mounts(pid: i32, binds: &[HostBind]) -> Result<Vec<ExternalMount>> {
 /// not exist.
 pub(super) fn path_of(root: &ContainerRoot, mount: &HostBind) -> Result<Option<(String, bool)>> {
     let links = if mount.last == Last::Itself { Symlinks::LastItself } else { Symlinks::Followed };
-    let found = match root.find(Path::new(OsStr::from_bytes(mount.place.to_bytes())), links) {
+    let found = match root.find(Path::new(OsStr::from_bytes(mount.path.to_bytes())), links) {
         Ok(found) => found,
         Err(missed @ Missed::Foreign(_)) => bail!("{}: {missed}", mount.written_path()),
         Err(Missed::Errno(_)) => return Ok(None),

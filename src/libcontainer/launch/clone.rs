@@ -87,11 +87,11 @@ impl Opened {
         }
         // This restores our own score. The child keeps its score.
         drop((score, raised, affinity));
-        let (pid, pidfd, place) =
+        let (pid, pidfd, cloned) =
             cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
         let child = Child::new(pid, pidfd);
         drop(theirs);
-        to_enter.by_us.retain(|key| !key.is_empty() || place == Cloned::OutsideCgroup);
+        to_enter.by_us.retain(|key| !key.is_empty() || cloned == Cloned::OutsideCgroup);
         let socket = ours.ok_or_else(|| error!("the socket to init is closed"))?;
         Ok(Launched { plan, opened: self, socket, child, to_enter, mount })
     }
@@ -204,8 +204,8 @@ fn clone_into(
     cgroup: Option<&Cgroup>,
     mut child: impl FnMut(&Alone) -> Infallible,
 ) -> Result<(i32, OwnedFd, Cloned), Errno> {
-    for place in cgroup.into_iter().flat_map(Cgroup::clone_targets) {
-        match clone(flags, Some(place.as_fd()), &mut child) {
+    for target in cgroup.into_iter().flat_map(Cgroup::clone_targets) {
+        match clone(flags, Some(target.as_fd()), &mut child) {
             // EBUSY: the cgroup has enabled controllers for the cgroups below it.
             Err(Errno::BUSY) => {}
             // KERNEL(5.7): CLONE_INTO_CGROUP. EACCES: the cgroup belongs to us, but its ancestors do not. EPERM can be

@@ -183,7 +183,7 @@ pub(super) fn of_end(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error 
     {
         return error!(said);
     }
-    let place = step(launched, n as usize).map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
+    let which = step(launched, n as usize).map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
     let how = match ended {
         Some(status) => match (status.exit_status(), status.terminating_signal()) {
             (_, Some(signal)) => format!("was killed by signal {signal}"),
@@ -192,7 +192,7 @@ pub(super) fn of_end(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error 
         },
         None => "is gone".to_owned(),
     };
-    error!("init {how} at step {n}{place}")
+    error!("init {how} at step {n}{which}")
 }
 
 /// The reason why the program has not begun. A process that was reaped can no longer be examined. If the profile denies

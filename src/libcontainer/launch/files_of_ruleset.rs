@@ -24,8 +24,8 @@ impl Opened {
         let mut all = Vec::new();
         loop {
             let mut one = [0u8; FILE_ID_SIZE];
-            let place = (all.len() * FILE_ID_SIZE) as u64;
-            if rustix::io::pread(file, &mut one, place).context("read the files of the ruleset")? < FILE_ID_SIZE {
+            let offset = (all.len() * FILE_ID_SIZE) as u64;
+            if rustix::io::pread(file, &mut one, offset).context("read the files of the ruleset")? < FILE_ID_SIZE {
                 return Ok(all);
             }
             let number = |half: Option<&[u8; 8]>| half.map_or(0, |half| u64::from_ne_bytes(*half));

@@ -65,8 +65,8 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
     let ours = mountinfo::all().context("read /proc/self/mountinfo")?;
     let named: Vec<&Path> = named.iter().map(|mount| Path::new(&mount.key)).collect();
     let root = ContainerRoot::of(pid)?;
-    let same = |place: &Path, source: &Path| {
-        let inside = FileId::of(root.find(place, Symlinks::Refused).ok()?.file).ok()?;
+    let same = |path: &Path, source: &Path| {
+        let inside = FileId::of(root.find(path, Symlinks::Refused).ok()?.file).ok()?;
         FileId::on_host(source).ok().filter(|file| *file == inside)
     };
     let found = of_the_host(&theirs, &ours, &named, same);
@@ -77,7 +77,7 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
         return Ok(Vec::new());
     }
     fs::write(&path, serde_json::to_vec(&found)?).with_context(|| format!("write {}", path.display()))?;
-    Ok(found.into_keys().map(|place| ExternalMount { val: place.clone(), key: place }).collect())
+    Ok(found.into_keys().map(|path| ExternalMount { val: path.clone(), key: path }).collect())
 }
 
 /// The mounts that `record` has written into `directory`: the name and the path on this host of each. The path may lead through a
@@ -125,7 +125,7 @@ fn of_the_host(
     let root = theirs.iter().rfind(|mount| mount.path == Path::new("/"));
     let own = |mount: &Mount| {
         let of_the_root = root.is_some_and(|root| mount.device == root.device && mount.root.starts_with(&root.root));
-        let below_a_bind = named.iter().any(|place| mount.path.starts_with(place));
+        let below_a_bind = named.iter().any(|path| mount.path.starts_with(path));
         of_the_root || MADE_AGAIN.contains(&mount.fstype.as_str()) && !below_a_bind
     };
     let others = theirs.iter().filter(|mount| mount.path != Path::new("/") && !named.contains(&mount.path.as_path()));

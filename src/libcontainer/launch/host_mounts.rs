@@ -102,11 +102,11 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
         };
     };
     let path = there.path.display();
-    let place = match open(&there.path) {
-        Ok(place) => place,
+    let opened = match open(&there.path) {
+        Ok(opened) => opened,
         Err(errno) => return left(&there.path, format!("open {path}: {}", words(errno))),
     };
-    let found = MountId::of(place.as_fd()).map_err(|errno| error!("statx {path}: {}", words(errno)))?;
+    let found = MountId::of(opened.as_fd()).map_err(|errno| error!("statx {path}: {}", words(errno)))?;
     if found.id != mount.id {
         return left(&there.path, format!("another mount covers {path}"));
     }
@@ -120,7 +120,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
             format!("{} is mounted in it, and config.json does not have this mount", inside.path.display()),
         );
     }
-    let fd = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+    let fd = CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
     match detach(&fd) {
         // Another process has unmounted it in the meantime.
         Ok(()) | Err(Errno::INVAL) => Ok(Ok(())),
@@ -176,7 +176,7 @@ const COVERED: u64 = 0;
 
 /// Its identity. Of a covered mount, only the id and the device are known.
 fn identity_of(mount: &Mount) -> MountId {
-    let opened = open(&mount.path).and_then(|place| MountId::of(place.as_fd()));
+    let opened = open(&mount.path).and_then(|root| MountId::of(root.as_fd()));
     match opened {
         Ok(found) if found.id == mount.id => found,
         _ => MountId { id: mount.id, unique: None, file: (device(mount), COVERED) },

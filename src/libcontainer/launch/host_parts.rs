@@ -64,9 +64,9 @@ pub(super) fn external_mounts(plan: &Plan, root: Option<&Path>, directory: &Path
     for mount in plan.host_binds() {
         let val = mount.source.to_string_lossy().into_owned();
         let resolved = opened.as_ref().map(|opened| path_of(opened, &mount)).transpose()?.flatten();
-        // crun also uses the place of a masked file as its name.
-        for place in [Some(mount.written_path()), resolved.map(|(place, _)| place)].into_iter().flatten() {
-            for key in [mount.name(&place), place] {
+        // crun also uses the path of a masked file as its name.
+        for path in [Some(mount.written_path()), resolved.map(|(path, _)| path)].into_iter().flatten() {
+            for key in [mount.name(&path), path] {
                 match all.iter_mut().find(|there| there.key == key) {
                     // The last one covers the earlier ones.
                     Some(there) => there.val.clone_from(&val),

@@ -74,10 +74,10 @@ pub fn with_plan_without_memory(
     // CRIU may get more names from its own file
     if faults.is_empty() && config_file(annotations).is_none() {
         let known = external_mounts(plan, root, &images.directory)?;
-        for (key, place) in &contents.external {
+        for (key, path) in &contents.external {
             if known.iter().all(|mount| mount.key != *key) {
                 let why =
-                    format!("the checkpoint has a file of the host at {place}, and config.json mounts no file there");
+                    format!("the checkpoint has a file of the host at {path}, and config.json mounts no file there");
                 faults.push(ImageFault::new("mounts", why));
             }
         }

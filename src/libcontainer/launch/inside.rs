@@ -76,13 +76,17 @@ fn open(pid: i32, name: &str) -> Result<(File, String)> {
 /// # Errors
 /// The kernel's error, or those of `act`.
 #[cfg(feature = "checkpoint")]
-pub(super) fn with_bound<T: Send>(tree: &CStr, place: &CStr, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn with_bound<T: Send>(
+    tree: &CStr,
+    mount_point: &CStr,
+    act: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     let enter = move || {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare the mount namespace")?;
         // ORDER: these mounts must not propagate to the host.
         set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE).context("make all mounts slaves")?;
-        let bound = mount(tree, place, c"", libc::MS_BIND | libc::MS_REC, c"");
-        bound.with_context(|| format!("bind {} at {}", tree.to_string_lossy(), place.to_string_lossy()))?;
+        let bound = mount(tree, mount_point, c"", libc::MS_BIND | libc::MS_REC, c"");
+        bound.with_context(|| format!("bind {} at {}", tree.to_string_lossy(), mount_point.to_string_lossy()))?;
         act()
     };
     by_a_thread(enter)

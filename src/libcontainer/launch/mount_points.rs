@@ -19,20 +19,20 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 /// Makes the missing mount points in `root`.
 ///
 /// # Errors
-/// The place, and the kernel's error.
+/// The path, and the kernel's error.
 pub(super) fn make(root: &Path, points: &[MountPoint]) -> Result<()> {
     for (n, point) in points.iter().enumerate() {
-        let place = PathBuf::from(std::ffi::OsStr::from_bytes(point.target.path.to_bytes()));
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(point.target.path.to_bytes()));
         let (base, rest) = match containing_mount(points, n) {
             Some(MountPoint { filled: Filled::Yes, .. }) => continue,
             Some(MountPoint { target, source: Some(source), .. }) => {
                 let above = Path::new(std::ffi::OsStr::from_bytes(target.path.to_bytes()));
-                (source.as_path(), place.strip_prefix(above).unwrap_or(&place))
+                (source.as_path(), path.strip_prefix(above).unwrap_or(&path))
             }
-            Some(MountPoint { source: None, .. }) | None => (root, place.as_path()),
+            Some(MountPoint { source: None, .. }) | None => (root, path.as_path()),
         };
         make_one(base, rest, kind(point))
-            .with_context(|| format!("make the mount point /{} in {}", place.display(), base.display()))?;
+            .with_context(|| format!("make the mount point /{} in {}", path.display(), base.display()))?;
     }
     Ok(())
 }

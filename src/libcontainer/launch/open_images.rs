@@ -21,14 +21,14 @@ const EMPTY: &std::ffi::CStr = c"mode=755,size=4k,nr_inodes=2";
 /// # Errors
 /// The kernel's error.
 pub(super) fn search_by_all(path: &Path, directories: &mut Directories) -> Result<()> {
-    let place = CString::new(path.as_os_str().as_bytes())?;
+    let target = CString::new(path.as_os_str().as_bytes())?;
     let open = || File::open(path).with_context(|| format!("Images::new: open {}", path.display()));
-    mount(c"tmpfs", &place, c"tmpfs", libc::MS_RDONLY, EMPTY)
+    mount(c"tmpfs", &target, c"tmpfs", libc::MS_RDONLY, EMPTY)
         .map_err(|errno| error!("Images::new: mount a tmpfs: {errno}", errno = in_words(&errno)))?;
     let empty = open()?;
     let layer = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
     let data = CString::new(format!("lowerdir={}:{}", layer(&empty), layer(&directories.images)))?;
-    mount(c"overlay", &place, c"overlay", libc::MS_RDONLY, &data).map_err(|errno| {
+    mount(c"overlay", &target, c"overlay", libc::MS_RDONLY, &data).map_err(|errno| {
         error!(
             "Images::new: mount an overlay, in which processes of a user namespace may read the images: {errno}",
             errno = in_words(&errno)

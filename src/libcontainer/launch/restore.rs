@@ -135,11 +135,11 @@ impl Restore<'_> {
         let bound = bound.canonicalize()?;
         let (handed, inherited) = self.handed()?;
         let streams = CriuStreams::PassedOn(std::mem::take(&mut self.streams));
-        let (tree, place) = (c_path(&root)?, c_path(&bound)?);
+        let (tree, mount_point) = (c_path(&root)?, c_path(&bound)?);
         let (images, environment) = (&self.images, self.new.root.environment());
         let has_own_users = self.new.plan.id_maps.is_some();
         // CRIU mounts in these directories, so they must belong to CRIU's mount namespace.
-        let (mut criu, directories) = with_bound(&tree, &place, || {
+        let (mut criu, directories) = with_bound(&tree, &mount_point, || {
             let mut directories = Directories::open(images, LOG)?;
             if has_own_users {
                 open_images::search_by_all(&images.directory, &mut directories)?;

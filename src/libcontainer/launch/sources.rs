@@ -20,7 +20,7 @@ use crate::plan::{Opening, Plan};
 use crate::sys::MAX_LINKS;
 use crate::sys::mount::Reach;
 
-const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// The source of a bind mount in the plan.
 pub(super) struct BindSource<'p> {
@@ -69,7 +69,7 @@ impl BindSource<'_> {
             SourceFile::Host(file) => Ok(file),
             SourceFile::Inside(path) => {
                 late.push(Late { slot, path, reach: self.reach, ids: self.ids });
-                rustix::fs::openat(CWD, root.unwrap_or(Path::new("/")), PLACE, Mode::empty())
+                rustix::fs::openat(CWD, root.unwrap_or(Path::new("/")), PATH_ONLY, Mode::empty())
             }
         }
     }
@@ -107,7 +107,7 @@ pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Opti
         Leads::Through(to) => to,
         Leads::Outside => return Ok(None),
     };
-    let flags = PLACE | OFlags::DIRECTORY;
+    let flags = PATH_ONLY | OFlags::DIRECTORY;
     rustix::fs::openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(Some)
 }
 
@@ -116,7 +116,7 @@ pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Opti
 /// # Errors
 /// Those of open(2).
 fn open_source(path: &Path, root: Option<&Path>) -> Result<SourceFile, Errno> {
-    let open = |how| rustix::fs::openat2(CWD, path, PLACE, Mode::empty(), how);
+    let open = |how| rustix::fs::openat2(CWD, path, PATH_ONLY, Mode::empty(), how);
     let Some(root) = root else { return open(ResolveFlags::empty()).map(SourceFile::Host) };
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if !climbs && !path.starts_with(root) {
@@ -130,7 +130,7 @@ fn open_source(path: &Path, root: Option<&Path>) -> Result<SourceFile, Errno> {
             Ok(SourceFile::Inside(CString::new(rest.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?))
         }
         Leads::Through(to) => {
-            rustix::fs::openat2(CWD, to, PLACE, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(SourceFile::Host)
+            rustix::fs::openat2(CWD, to, PATH_ONLY, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(SourceFile::Host)
         }
         Leads::Outside => open(ResolveFlags::empty()).map(SourceFile::Host),
     }

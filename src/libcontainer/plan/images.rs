@@ -16,8 +16,8 @@ const NULL: &str = "/dev/null";
 /// A mount that is bound from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostBind {
-    /// Its place: a path relative to the root.
-    pub place: CString,
+    /// Its path, relative to the root.
+    pub path: CString,
     /// Whether the last name of the path may be a link.
     pub last: Last,
     /// The file of the host that is bound there.
@@ -29,16 +29,16 @@ pub struct HostBind {
 /// The name of a mount in the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
-    /// By its place.
-    Place,
+    /// By its path.
+    Path,
     /// `/dev/null`, as all masked files.
     Null,
 }
 
-/// A place where something is mounted, in the order of the mounts.
+/// A path on which something is mounted. They are in the order of the mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
-    /// The place.
+    /// The path.
     pub target: Target,
     /// The file that is bound there.
     pub source: Option<PathBuf>,
@@ -46,11 +46,11 @@ pub struct MountPoint {
     pub filled: Filled,
 }
 
-/// The last mount before `points[n]` that contains its place.
+/// The last mount before `points[n]` that contains its path.
 pub fn containing_mount(points: &[MountPoint], n: usize) -> Option<&MountPoint> {
     let path = |point: &MountPoint| PathBuf::from(OsStr::from_bytes(point.target.path.to_bytes()));
-    let place = path(points.get(n)?);
-    points.get(..n)?.iter().rev().find(|other| place != path(other) && place.starts_with(path(other)))
+    let below = path(points.get(n)?);
+    points.get(..n)?.iter().rev().find(|other| below != path(other) && below.starts_with(path(other)))
 }
 
 /// Says whether CRIU restores the contents of a mount.
@@ -78,15 +78,15 @@ impl Plan {
     pub fn host_binds(&self) -> Vec<HostBind> {
         let mut all = Vec::new();
         for step in self.bridge.iter().chain(&self.init) {
-            let (place, last, slot, named) = match &step.what {
+            let (path, last, slot, named) = match &step.what {
                 What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => {
-                    (&target.path, target.last, *slot, Named::Place)
+                    (&target.path, target.last, *slot, Named::Path)
                 }
                 What::Mask { path, null, .. } => (path, Last::Any, *null, Named::Null),
                 _ => continue,
             };
             let Some(source) = self.source(slot) else { continue };
-            all.push(HostBind { place: place.clone(), last, source, named });
+            all.push(HostBind { path: path.clone(), last, source, named });
         }
         all
     }
@@ -156,17 +156,17 @@ fn maps_ids(opening: &Opening) -> bool {
 }
 
 impl HostBind {
-    /// Its name in the images. `place` is its path after all links are followed.
-    pub fn name(&self, place: &str) -> String {
+    /// Its name in the images. `path` is its path after all links are followed.
+    pub fn name(&self, path: &str) -> String {
         match self.named {
-            Named::Place => place.to_owned(),
+            Named::Path => path.to_owned(),
             Named::Null => NULL.to_owned(),
         }
     }
 
-    /// Its place as it is written.
+    /// Its path as it is written.
     pub fn written_path(&self) -> String {
-        format!("/{}", self.place.to_string_lossy())
+        format!("/{}", self.path.to_string_lossy())
     }
 }
 

@@ -79,8 +79,8 @@ impl Plan {
             if containing_mount(&points, n).is_some_and(|above| above.filled == Filled::Yes) {
                 continue;
             }
-            let place = format!("/{}", point.target.path.to_string_lossy());
-            lines.runtime("mount point", format!("make {place} if it is missing"), json!({"path": place}), MOUNTS);
+            let path = format!("/{}", point.target.path.to_string_lossy());
+            lines.runtime("mount point", format!("make {path} if it is missing"), json!({"path": path}), MOUNTS);
         }
         if let Some(PlannedCgroup { placement, .. }) = &self.cgroup {
             let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
@@ -111,15 +111,15 @@ impl Plan {
 
     fn mounts_of_the_host(&self, lines: &mut Lines, dumped: &Dumped) {
         for mount in self.host_binds() {
-            let (place, name) = (mount.written_path(), mount.name(&mount.written_path()));
-            // CRIU mounts only places that the checkpoint had. All masked files have the same name.
-            let by_name = mount.named == Named::Place;
-            if !dumped.external.iter().any(|(key, there)| *there == place || by_name && *key == name) {
+            let (path, name) = (mount.written_path(), mount.name(&mount.written_path()));
+            // CRIU mounts only what the checkpoint had. All masked files have the same name.
+            let by_name = mount.named == Named::Path;
+            if !dumped.external.iter().any(|(key, there)| *there == path || by_name && *key == name) {
                 continue;
             }
             let source = mount.source.display().to_string();
-            let fields = json!({"path": place, "source": source, "name": name});
-            lines.criu("mount", format!("bind {source} at {place}"), fields, MOUNTS);
+            let fields = json!({"path": path, "source": source, "name": name});
+            lines.criu("mount", format!("bind {source} at {path}"), fields, MOUNTS);
         }
         for (name, path) in &dumped.foreign {
             let fields = json!({"path": name, "source": path, "name": name});

@@ -19,14 +19,14 @@ pub(super) fn first_difference(wanted: &[&str], there: &str, granularity: Option
     let mut missing = Vec::new();
     for (n, line) in wanted.iter().enumerate() {
         match values(line) {
-            Some(values) => requested.extend(values.into_iter().map(|(place, value)| (place, (value, n)))),
+            Some(values) => requested.extend(values.into_iter().map(|(key, value)| (key, (value, n)))),
             None if there.lines().any(|other| other.trim() == line.trim()) => {}
             None => missing.push(n),
         }
     }
     let there: HashMap<_, _> = there.lines().filter_map(values).flatten().collect();
-    let differs = requested.iter().filter(|(place, (value, _))| {
-        there.get(*place).is_none_or(|other| other != value && !is_rounded(&place.0, value, other, granularity))
+    let differs = requested.iter().filter(|(key, (value, _))| {
+        there.get(*key).is_none_or(|other| other != value && !is_rounded(&key.0, value, other, granularity))
     });
     differs.map(|(_, (_, n))| *n).chain(missing).min()
 }

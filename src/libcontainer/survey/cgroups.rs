@@ -30,9 +30,9 @@ pub(super) fn findings(host: &Host, environment: &Environment) -> Vec<Finding> {
     let cgroups = &host.cgroups;
     let mut found = vec![layout(cgroups)];
     if let Some(parent) = parent(cgroups) {
-        let place = limits_go_to(&parent, cgroups, host.me.uid);
-        let fitness = place.fitness;
-        found.push(place);
+        let limits = limits_go_to(&parent, cgroups, host.me.uid);
+        let fitness = limits.fitness;
+        found.push(limits);
         // An ordinary user gets limits only from the user's own systemd, and none on version 1.
         let parent = if fitness == Fitness::Good { Some(parent) } else { of_users_systemd(cgroups, host.me.uid) };
         if let Some(there) = parent.map(|parent| controllers(cgroups, &parent)) {
@@ -65,7 +65,7 @@ fn layout(cgroups: &Cgroups) -> Finding {
 fn parent(cgroups: &Cgroups) -> Option<PathBuf> {
     let placement = placement(None, "ID", cgroups).ok()?;
     let directory = placement.directory("memory").or_else(|| placement.directory(""));
-    let directory = directory.or_else(|| placement.directories.first().map(|place| place.directory.as_path()))?;
+    let directory = directory.or_else(|| placement.directories.first().map(|cgroup| cgroup.directory.as_path()))?;
     directory.parent().map(Path::to_path_buf)
 }
 
@@ -84,14 +84,14 @@ fn of_users_systemd(cgroups: &Cgroups, uid: u32) -> Option<PathBuf> {
 
 fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
     let name = "place of limits";
-    let place = parent.join("ID");
+    let directory = parent.join("ID");
     if rustix::fs::access(parent, Access::WRITE_OK).is_ok() {
-        let said = format!("{} (without linux.cgroupsPath)", place.display());
+        let said = format!("{} (without linux.cgroupsPath)", directory.display());
         return Finding::new(Area::Cgroups, name, Fitness::Good, said);
     }
     let said = format!(
         "this user cannot make {}: containers run without limits, and a container with a limit fails",
-        place.display()
+        directory.display()
     );
     let finding = Finding::new(Area::Cgroups, name, Fitness::Without, said);
     finding.advice(if uid == 0 {

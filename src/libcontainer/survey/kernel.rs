@@ -298,20 +298,20 @@ fn file(machine: &Machine<'_>, [v2, v1]: [&str; 2], controller: &str) -> There {
     if name.is_empty() {
         return There::NotSeen("cgroup version 1 has no such file");
     }
-    let places = directories(machine, controller);
-    let has = |place: &PathBuf, wanted: &dyn Fn(&str) -> bool| {
-        std::fs::read_dir(place)
+    let directories = directories(machine, controller);
+    let has = |directory: &PathBuf, wanted: &dyn Fn(&str) -> bool| {
+        std::fs::read_dir(directory)
             .into_iter()
             .flatten()
             .flatten()
             .any(|entry| wanted(&entry.file_name().to_string_lossy()))
     };
-    if places.iter().any(|place| place.join(name).exists()) {
+    if directories.iter().any(|directory| directory.join(name).exists()) {
         return There::Yes;
     }
     // the root of version 2 has few files, and a cgroup without the controller does not have its files
     if machine.host.cgroups.v1.is_empty()
-        && !places.iter().skip(2).any(|place| has(place, &|found| found.starts_with(&sign)))
+        && !directories.iter().skip(2).any(|directory| has(directory, &|found| found.starts_with(&sign)))
     {
         return There::NotSeen("no cgroup here shows it");
     }

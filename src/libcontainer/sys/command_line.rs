@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn the_kernel_says_where_the_strings_are() {
-        let place = CommandLine::of_now().unwrap();
+        let now = CommandLine::of_now().unwrap();
         // SAFETY: no other thread writes there while the test runs.
-        let strings = unsafe { std::slice::from_raw_parts(place.begin as *const u8, place.end - place.begin) };
+        let strings = unsafe { std::slice::from_raw_parts(now.begin as *const u8, now.end - now.begin) };
         let first = std::env::args_os().next().unwrap();
         assert!(strings.starts_with(first.as_encoded_bytes()));
     }

@@ -27,13 +27,13 @@ impl MountId {
     /// The number of bytes that `encode` returns.
     pub const SIZE: usize = 32;
 
-    /// The mount whose root is `place`.
+    /// The mount whose root is `file`.
     ///
     /// # Errors
     /// Those of statx(2). ENOSYS if it does not return the mount.
-    pub fn of(place: BorrowedFd<'_>) -> Result<MountId, Errno> {
-        let stat = statx(place, c"")?;
-        let unique = rustix::fs::statx(place, c"", UNASKED, StatxFlags::INO | UNIQUE_ID)?;
+    pub fn of(file: BorrowedFd<'_>) -> Result<MountId, Errno> {
+        let stat = statx(file, c"")?;
+        let unique = rustix::fs::statx(file, c"", UNASKED, StatxFlags::INO | UNIQUE_ID)?;
         let has_unique = unique.stx_mask & UNIQUE_ID.bits() != 0;
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Ok(MountId {
@@ -47,7 +47,7 @@ impl MountId {
     pub fn encode(&self) -> [u8; MountId::SIZE] {
         let mut bytes = [0; MountId::SIZE];
         let words = [self.id, self.unique.unwrap_or(0), self.file.0, self.file.1];
-        bytes.chunks_exact_mut(8).zip(words).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
+        bytes.chunks_exact_mut(8).zip(words).for_each(|(field, word)| field.copy_from_slice(&word.to_ne_bytes()));
         bytes
     }
 
@@ -58,22 +58,22 @@ impl MountId {
     }
 }
 
-/// The id in mountinfo of the mount of what is at `path` below `place`, or of `place` itself.
+/// The id in mountinfo of the mount of what is at `path` below `file`, or of `file` itself.
 ///
 /// # Errors
 /// Those of statx(2). ENOSYS if the kernel or a filter leaves the field out: otherwise all mounts would have the same id.
-pub fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
-    Ok(statx(place, path)?.stx_mnt_id)
+pub fn mount_id(file: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
+    Ok(statx(file, path)?.stx_mnt_id)
 }
 
-/// A place in a mount: the mount's id in mountinfo, and the file's device and inode.
+/// A file in a mount: the mount's id in mountinfo, and the file's device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
     mount: u64,
     file: (u32, u32, u64),
 }
 
-/// The place of a file. The same file in another mount is another place.
+/// The file of a file. The same file in another mount is another file.
 ///
 /// # Errors
 /// Those of `mount_id`.
@@ -82,12 +82,12 @@ pub fn location_of(file: BorrowedFd<'_>) -> Result<Location, Errno> {
     Ok(Location { mount: stat.stx_mnt_id, file: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino) })
 }
 
-/// The type, device and inode of what is at `path` below `place`, or of `place` itself, and the id in mountinfo of its mount. The
+/// The type, device and inode of what is at `path` below `file`, or of `file` itself, and the id in mountinfo of its mount. The
 /// kernel does not ask the file system: its process may never answer.
 ///
 /// # Errors
 /// Those of `mount_id`.
-pub fn statx(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
-    let stat = rustix::fs::statx(place, path, UNASKED, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)?;
+pub fn statx(file: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
+    let stat = rustix::fs::statx(file, path, UNASKED, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat) }
 }
