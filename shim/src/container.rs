@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::failure::{Answer, Code, failure};
 use crate::logger::Logger;
@@ -124,6 +124,8 @@ pub struct Container {
     pub freezing: Freezing,
     /// The end of its init. It is reported after the ends of its execs.
     pub ended: Option<Exit>,
+    /// The time until which the end of its init waits for those of its execs. None while it runs, and after it is reported.
+    pub patience: Option<Instant>,
     pub deleting: bool,
 }
 

@@ -157,6 +157,7 @@ impl Shim {
             execs: std::collections::BTreeMap::new(),
             freezing: Freezing::No,
             ended: None,
+            patience: None,
             deleting: false,
         };
         self.containers.insert(id.clone(), container);

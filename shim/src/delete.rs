@@ -80,11 +80,8 @@ impl Shim {
             return self.answer(reply, Ok(answer.encode_to_vec()));
         }
         let (at, bundle, rootfs) = (container.at.clone(), container.bundle.clone(), container.rootfs.clone());
-        if let Some(exit) = container.ended.filter(|_| container.init.exit.is_none()) {
-            // it waits for the end of an exec, which may never come
-            self.look_for_oom_of(&whose.container);
-            self.tell_exit(&whose, exit);
-        }
+        // ORDER: the kills for lack of memory are in its cgroup
+        self.tell_last_ends(&whose.container);
         self.jobs.begin(move || {
             let deleted = delete_all(&at, &bundle, rootfs.as_deref());
             Box::new(move |shim| shim.deleted(reply, &at.id, deleted))
@@ -98,6 +95,8 @@ impl Shim {
             }
             return self.answer(reply, Err(status));
         }
+        // the deletion ended a container that was not started
+        self.tell_last_ends(id);
         let Some(container) = self.containers.remove(id) else {
             return self.answer(reply, Err(failure(Code::NotFound, "container not created")));
         };

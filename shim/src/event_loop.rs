@@ -34,6 +34,7 @@ impl Shim {
             self.go_on_with_halted();
             self.publisher.go_on(&self.poll);
             self.look_for_readers();
+            self.tell_late_ends();
             self.go_on_deleting();
             self.kill_loggers();
             self.rest();
@@ -94,6 +95,7 @@ impl Shim {
         deletions
             .chain(halted.then(Instant::now))
             .chain(loggers)
+            .chain(self.containers.values().filter_map(|container| container.patience))
             .chain(unread)
             .chain(self.publisher.deadline())
             .chain(self.ending)

@@ -21,15 +21,15 @@ const ANSWER: Duration = Duration::from_secs(5);
 const REFUSALS: u32 = 5;
 /// The number of failures after which the pauses between attempts stay the same.
 const SLOWEST: u32 = 5;
-/// The maximum number of events that wait.
-const LIMIT: usize = 2048;
-/// The number of events that wait, from which kills for lack of memory are not added: a container can cause any number of them, and
-/// they must not displace the ends of others, and not refuse new processes.
-const NO_MORE_OOM: usize = FEW / 2;
-/// The number and the bytes of waiting events above which containerd gets no new process: the rest of the queue is for the ends of
-/// those that it has.
-const FEW: usize = LIMIT / 2;
+/// The number and the bytes of waiting events above which containerd gets no new process. So the number of processes limits what comes
+/// after that: each ends once, and no end is lost.
+const FEW: usize = 1024;
 const BYTES: usize = 64 << 20;
+/// The number of waiting events from which kills for lack of memory are dropped: a container can cause any number of them, and they must
+/// not refuse new processes.
+const NO_MORE_OOM: usize = FEW / 2;
+/// The number of waiting events from which those are dropped that a client can cause any number of.
+const NO_MORE_REPEATED: usize = 2 * FEW;
 
 /// An event, with its topic and its type.
 pub trait Event: prost::Message {
@@ -57,6 +57,15 @@ events! {
     TaskPaused "paused" "TaskPaused";
     TaskResumed "resumed" "TaskResumed";
     TaskCheckpointed "checkpointed" "TaskCheckpointed";
+}
+
+/// The number of waiting events from which an event of that topic is dropped.
+fn most(topic: &str) -> usize {
+    match topic {
+        events::TaskOom::TOPIC => NO_MORE_OOM,
+        events::TaskPaused::TOPIC | events::TaskResumed::TOPIC | events::TaskCheckpointed::TOPIC => NO_MORE_REPEATED,
+        _ => usize::MAX,
+    }
 }
 
 /// The queue of events for containerd.
@@ -100,7 +109,7 @@ impl Publisher {
 
     /// Adds an event at the end of the queue.
     pub fn publish<E: Event>(&mut self, poll: &Poll, event: &E) {
-        if self.address.is_empty() || (E::TOPIC == events::TaskOom::TOPIC && self.queue.len() >= NO_MORE_OOM) {
+        if self.address.is_empty() || self.queue.len() >= most(E::TOPIC) {
             return;
         }
         let envelope = Envelope {
@@ -109,10 +118,6 @@ impl Publisher {
             topic: E::TOPIC.to_owned(),
             event: Some(Any::of(E::TYPE, event)),
         };
-        if self.queue.len() == LIMIT {
-            // ORDER: the first event may be sent already
-            self.queue.remove(1);
-        }
         let request = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
         self.queue.push_back(request);
         self.go_on(poll);
@@ -387,19 +392,22 @@ mod tests {
     }
 
     #[test]
-    fn kills_for_lack_of_memory_displace_no_other_event() {
+    fn no_end_is_lost_whatever_waits_before_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut publisher, poll) = publisher(directory.path());
         for _ in 0..2 {
             publisher.publish(&poll, &events::TaskExit::default());
-            (0..2 * LIMIT).for_each(|_| publisher.publish(&poll, &events::TaskOom::default()));
+            (0..4 * FEW).for_each(|_| publisher.publish(&poll, &events::TaskOom::default()));
         }
+        assert_eq!(publisher.queue.len(), NO_MORE_OOM + 1);
+        (0..4 * FEW).for_each(|_| publisher.publish(&poll, &events::TaskPaused::default()));
+        assert_eq!(publisher.queue.len(), NO_MORE_REPEATED);
+        (2..4 * FEW).for_each(|_| publisher.publish(&poll, &events::TaskExit::default()));
         let topics = publisher.queue.iter().map(|request| {
             let forward = ForwardRequest::decode(&**request).expect("a ForwardRequest");
             forward.envelope.expect("an envelope").topic
         });
-        let ends: Vec<_> = topics.filter(|topic| topic == "/tasks/exit").collect();
-        assert_eq!((publisher.queue.len(), ends.len()), (NO_MORE_OOM + 1, 2));
+        assert_eq!(topics.filter(|topic| topic == "/tasks/exit").count(), 4 * FEW);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The ends of processes, in the order in which containerd gets them, and out-of-memory events.
 
 use std::os::fd::AsFd;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use libcontainer::Stop;
 use nix::errno::Errno;
@@ -9,13 +9,16 @@ use nix::sys::wait::{Id, WaitPidFlag};
 use prost::Message as _;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
-use crate::container::{Exit, Freezing, Stage};
+use crate::container::{Exit, Freezing, Process, Stage};
 use crate::messages::events;
 use crate::messages::google::Timestamp;
 use crate::messages::task::WaitResponse;
 use crate::poll::{Interest, Token};
 use crate::pump::Pump;
 use crate::shim::{Shim, Whose};
+
+/// The time that the end of an init waits for those of its execs. A tracer can keep one, and a frozen process does not end.
+const EXECS: Duration = Duration::from_secs(10);
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
     let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
@@ -46,12 +49,19 @@ impl Shim {
 
     /// Looks whether the process has ended.
     pub(crate) fn has_exited(&mut self, token: Token) {
-        let Some(whose) = self.processes.get(&token).cloned() else { return };
-        let Some((made, _)) = self.process_of(&whose).and_then(|process| process.made.as_ref()) else { return };
+        if let Some((whose, exit)) = self.end_of(token) {
+            self.exited(&whose, exit);
+        }
+    }
+
+    /// Takes the end of the process, if it has ended.
+    fn end_of(&mut self, token: Token) -> Option<(Whose, Exit)> {
+        let whose = self.processes.get(&token).cloned()?;
+        let (made, _) = self.process_of(&whose).and_then(|process| process.made.as_ref())?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let exit = match rustix::process::waitid(WaitId::PidFd(made.as_fd()), options) {
             Ok(Some(status)) => exit_of(&status),
-            Ok(None) | Err(rustix::io::Errno::INTR) => return,
+            Ok(None) | Err(rustix::io::Errno::INTR) => return None,
             // another caller has waited for it: it has ended, and its status is unknown
             Err(_) => Exit { status: 255, at: SystemTime::now() },
         };
@@ -60,7 +70,7 @@ impl Shim {
         if let Some((made, _)) = made {
             self.poll.remove(made);
         }
-        self.exited(&whose, exit);
+        Some((whose, exit))
     }
 
     /// A process of a container has ended.
@@ -79,6 +89,7 @@ impl Shim {
         process.stage = Stage::Ended;
         let Some(container) = self.containers.get_mut(&whose.container) else { return };
         container.ended = Some(exit);
+        container.patience = Some(Instant::now() + EXECS);
         // its end is reported after theirs, and another container may have stopped them
         container.execs.values().filter_map(|exec| exec.stop.as_ref()).for_each(Stop::interrupt);
         container.freezing = Freezing::No;
@@ -87,7 +98,8 @@ impl Shim {
             return self.tell_of_init(&whose.container);
         }
         // ORDER: processes that share a pid namespace with others are killed with their init, before the end is
-        // reported
+        // reported. An exec may have left the cgroup
+        container.execs.values().for_each(Process::kill_at_once);
         let (at, id) = (container.at.clone(), whose.container.clone());
         self.jobs.begin(move || {
             // the container may have been deleted; the deletion then removes the rest
@@ -110,14 +122,48 @@ impl Shim {
     /// Reports the end of a container's init, after all its execs have ended.
     fn tell_of_init(&mut self, id: &str) {
         let Some(container) = self.containers.get(id) else { return };
-        let Some(exit) = container.ended.filter(|_| container.init.exit.is_none() && !container.has_execs()) else {
-            return;
-        };
+        let waits = container.has_execs() && container.patience.is_some_and(|time| time > Instant::now());
+        let Some(exit) = container.ended.filter(|_| container.init.exit.is_none() && !waits) else { return };
         self.look_for_oom_of(id);
         self.tell_exit(&Whose { container: id.to_owned(), exec: None }, exit);
     }
 
-    pub(crate) fn tell_exit(&mut self, whose: &Whose, exit: Exit) {
+    /// Reports the ends that have waited for execs too long.
+    pub(crate) fn tell_late_ends(&mut self) {
+        let now = Instant::now();
+        let late = self.containers.iter().filter(|(_, container)| container.patience.is_some_and(|time| time <= now));
+        for id in late.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.tell_of_init(&id);
+        }
+    }
+
+    /// Reports the ends of a container that is deleted: those that wait, and those that the loop has not looked at.
+    pub(crate) fn tell_last_ends(&mut self, id: &str) {
+        let of = self.processes.iter().filter(|(_, whose)| whose.container == id);
+        let mut tokens: Vec<_> = of.map(|(token, whose)| (whose.exec.is_none(), *token)).collect();
+        // ORDER: execs are first
+        tokens.sort_unstable();
+        let mut last = None;
+        for (is_init, token) in tokens {
+            match self.end_of(token) {
+                Some((_, exit)) if is_init => last = Some(exit),
+                Some((whose, exit)) => self.tell_exit(&whose, exit),
+                None => {}
+            }
+        }
+        let Some(container) = self.containers.get_mut(id).filter(|container| container.init.exit.is_none()) else {
+            return;
+        };
+        if let Some(exit) = last.or(container.init.held.take()).or(container.ended) {
+            self.look_for_oom_of(id);
+            self.tell_exit(&Whose { container: id.to_owned(), exec: None }, exit);
+        }
+    }
+
+    fn tell_exit(&mut self, whose: &Whose, exit: Exit) {
+        if let Some(container) = self.containers.get_mut(&whose.container).filter(|_| whose.exec.is_none()) {
+            container.patience = None;
+        }
         let Some(process) = self.process_of(whose) else { return };
         process.stage = Stage::Ended;
         process.exit = Some(exit);

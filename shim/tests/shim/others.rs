@@ -1,6 +1,7 @@
 //! Processes and shims beside ours: one that traces a process of a container, and one that has a container with the same id.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::ptrace;
@@ -9,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, gone, root_is_here, world};
+use crate::world::{Client, World, gone, root_is_here, world};
 
 /// The time that the shim's main thread has run, in nanoseconds.
 fn run_time(client: &Client) -> String {
@@ -125,13 +126,8 @@ fn calls_for_images_that_are_not_restored_spare_a_container_with_their_id() {
     world.assert_empty();
 }
 
-/// The end of init is reported after that of its execs. A process that traces one of them keeps that end.
-#[test]
-fn a_deletion_loses_no_end_that_waits_for_an_exec() {
-    if !root_is_here() {
-        return;
-    }
-    let world = world();
+/// A container c1 in the host's pid namespace, and an exec of it that reads its stdin.
+fn with_an_exec(world: &World) -> (Client, Pid) {
     world.fifo("input");
     world.edit("c1", |config| {
         let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
@@ -140,7 +136,18 @@ fn a_deletion_loses_no_end_that_waits_for_an_exec() {
     let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-info");
     let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("input"), ..order }).expect("Exec");
-    let pid = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());
+    let pid = client.start("c1", "e").expect("Start").pid;
+    (client, Pid::from_raw(pid.cast_signed()))
+}
+
+/// The end of init is reported after that of its execs. A process that traces one of them keeps that end.
+#[test]
+fn a_deletion_loses_no_end_that_waits_for_an_exec() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let (mut client, pid) = with_an_exec(&world);
     ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
     client.kill_container("c1");
     gone("the program", || client.status("c1") != status::STOPPED);
@@ -148,6 +155,85 @@ fn a_deletion_loses_no_end_that_waits_for_an_exec() {
     let events = world.events_to("delete c1");
     assert!(events.contains(&"exit c1 137".to_owned()), "{events:?}");
     assert!(matches!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..))));
+    client.shut_down();
+    world.assert_empty();
+}
+
+/// Without that, containerd would wait for the end of the container as long as the tracer wants.
+#[test]
+fn an_end_waits_for_that_of_a_traced_exec_but_not_for_ever() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let (mut client, pid) = with_an_exec(&world);
+    ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
+    client.kill_container("c1");
+    // the shim waits for ten seconds
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    assert_eq!(ended.exit_status, 137);
+    assert!(matches!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..))));
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
+    assert_eq!(ended.exit_status, 137);
+    assert_eq!(client.delete("c1", "").expect("Delete").exit_status, 137);
+    let ends: Vec<_> = world.events_to("delete c1").into_iter().filter(|event| event.starts_with("exit")).collect();
+    assert_eq!(ends, ["exit c1 137", "exit e 137"]);
+    client.shut_down();
+    world.assert_empty();
+}
+
+/// A container that may write to the host's cgroups takes its exec out of its own.
+#[test]
+fn an_exec_that_has_left_the_cgroup_ends_with_its_container() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let (mut client, pid) = with_an_exec(&world);
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|hierarchy| hierarchy.path());
+    for top in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        // a file, or a directory of cgroups
+        let _ = fs::write(top.join("cgroup.procs"), pid.to_string());
+    }
+    let left = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
+    assert!(!left.contains(&world.cgroup), "{left}");
+    client.close_stdin("c1");
+    let waiting = client.ask("Wait", &Client::wait("c1", ""));
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
+    assert_eq!(ended.exit_status, 137);
+    assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 0);
+    client.delete("c1", "").expect("Delete");
+    let ends: Vec<_> = world.events_to("delete c1").into_iter().filter(|event| event.starts_with("exit")).collect();
+    assert_eq!(ends, ["exit e 137", "exit c1 0"]);
+    client.shut_down();
+    world.assert_empty();
+}
+
+/// A deletion kills a container that was not started. The loop gets to know of many ends and deletions at the same time.
+#[test]
+fn a_deletion_before_the_start_loses_no_end() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let ids: Vec<String> = (2..26).map(|n| format!("c{n}")).collect();
+    ids.iter().for_each(|id| world.bundle(id));
+    let mut client = world.start();
+    for _ in 0..8 {
+        for id in &ids {
+            client.create(&world, id).expect("Create");
+        }
+        let deletions = ids.iter().map(|id| DeleteRequest { id: id.clone(), ..DeleteRequest::default() });
+        let asked: Vec<u32> = deletions.map(|deletion| client.ask("Delete", &deletion)).collect();
+        for stream in asked {
+            assert_eq!(client.answer::<DeleteResponse>(stream).expect("Delete").exit_status, 137);
+        }
+    }
+    client.create(&world, "c1").expect("Create");
+    client.delete("c1", "").expect("Delete");
+    let events = world.events_to("delete c1");
+    let ends = events.iter().filter(|event| event.starts_with("exit ") && event.ends_with(" 137")).count();
+    assert_eq!(ends, 8 * ids.len() + 1, "{events:?}");
     client.shut_down();
     world.assert_empty();
 }
