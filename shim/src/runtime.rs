@@ -1,5 +1,5 @@
 //! The library, as the shim uses it: every operation on a container goes through this file. Every function may block, and runs in a
-//! job's thread, except `watch` and `OomWatch::look`: the loop calls these. `look` waits for the last kill of a group (at most 2 s).
+//! job's thread, except `watch` and `OomWatch::look`: the loop calls these, and they only read files.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -27,7 +27,7 @@ enum OomSource {
     /// Version 1: an eventfd to which the kernel adds 1. The control file must stay open.
     Count(EventFd, #[allow(dead_code)] File, PathBuf),
     /// Version 2: memory.events changes.
-    Changes(Inotify, PathBuf, OomKills),
+    Changes(Inotify, PathBuf, Seen),
     /// The cgroup has no memory controller.
     None,
 }
@@ -39,6 +39,21 @@ struct OomKills {
     processes: u64,
     /// Killed groups. KERNEL(5.17): oom_group_kill
     groups: u64,
+}
+
+/// What the last look has found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    kills: OomKills,
+    /// The group whose kills are reported already.
+    group: Option<GroupKill>,
+}
+
+/// The OOM killer kills all processes of a group. This is one event, which the first kill reports.
+#[derive(Clone, Copy, Debug)]
+struct GroupKill {
+    began: Instant,
+    last: Instant,
 }
 
 /// An event.
@@ -84,8 +99,8 @@ impl Cgroup {
                 let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify_init")?;
                 let events = directory.join("memory.events");
                 changes.add_watch(&events, AddWatchFlags::IN_MODIFY).context("watch memory.events")?;
-                let before = kills(&events).unwrap_or_default();
-                OomSource::Changes(changes, events, before)
+                let seen = Seen { kills: kills(&events).unwrap_or_default(), group: None };
+                OomSource::Changes(changes, events, seen)
             }
             _ => OomSource::None,
         };
@@ -131,18 +146,31 @@ impl Watch {
                 let counted = count.read().is_ok();
                 Ok(counted && directory.exists())
             }
-            OomSource::Changes(changes, file, before) => {
+            OomSource::Changes(changes, file, seen) => {
                 let _ = changes.read_events();
-                let Some(mut now) = kills(file) else { return Ok(false) };
-                let (more, group) = (now.processes > before.processes, now.groups > before.groups);
-                if more && (group || dies_whole(file)) {
-                    now = after_the_last(changes, file, now)?;
-                }
-                *before = now;
-                Ok(more)
+                let Some(now) = kills(file) else { return Ok(false) };
+                Ok(seen.is_news(now, Instant::now(), || dies_whole(file)))
             }
             OomSource::None => Ok(false),
         }
+    }
+}
+
+impl Seen {
+    /// Notes the numbers. Returns true if they are the event that we wait for: there are kills, and not of a group that is reported.
+    fn is_news(&mut self, kills: OomKills, now: Instant, dies_whole: impl FnOnce() -> bool) -> bool {
+        let before = std::mem::replace(&mut self.kills, kills);
+        if kills.processes <= before.processes {
+            return false;
+        }
+        // The kernel does not say which kills belong together: those that follow each other quickly.
+        let reported = self.group.filter(|group| {
+            now.saturating_duration_since(group.last) < limits::OOM_NEXT
+                && now.saturating_duration_since(group.began) < limits::OOM_GROUP
+        });
+        let is_group = reported.is_some() || kills.groups > before.groups || dies_whole();
+        self.group = is_group.then(|| GroupKill { began: reported.map_or(now, |group| group.began), last: now });
+        reported.is_none()
     }
 }
 
@@ -161,17 +189,6 @@ fn dies_whole(events: &Path) -> bool {
     above.map_while(|directory| says(directory).ok()).any(|said| said.trim() == "1")
 }
 
-/// Waits until all processes of a group are killed, because this is one event. Returns the numbers after it.
-fn after_the_last(changes: &Inotify, events: &Path, mut now: OomKills) -> Result<OomKills> {
-    let deadline = Instant::now() + limits::OOM_GROUP;
-    while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + limits::OOM_NEXT))?
-    {
-        let _ = changes.read_events();
-        now = kills(events).unwrap_or(now);
-    }
-    Ok(now)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -185,7 +202,7 @@ mod tests {
         fs::write(&events, "oom 1\noom_kill 1\n").unwrap();
         // It watches nothing, and so reports nothing.
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
-        let mut watch = Watch { source: OomSource::Changes(changes, events, OomKills::default()) };
+        let mut watch = Watch { source: OomSource::Changes(changes, events, Seen::default()) };
         // Readable, as a pidfd after the end.
         let ended = fs::File::open("/dev/null").unwrap();
         let mut next = || watch.next(ended.as_fd(), Duration::ZERO).unwrap();
@@ -194,35 +211,41 @@ mod tests {
 
     #[test]
     fn the_kills_of_one_group_are_one_event() {
-        let directory = tempfile::tempdir().unwrap();
-        let events = directory.path().join("memory.events");
-        // One write of the same length: the reader must never see an empty file.
-        let file = fs::File::create(&events).unwrap();
-        let says = |processes: u64, groups: u64| {
-            let text = format!("oom 1\noom_kill {processes}\noom_group_kill {groups}\n");
-            std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0).unwrap();
+        let mut seen = Seen::default();
+        let begin = Instant::now();
+        let mut look = |after: Duration, processes: u64, groups: u64, dies_whole: bool| {
+            seen.is_news(OomKills { processes, groups }, begin + after, || dies_whole)
         };
-        says(0, 0);
-        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
-        changes.add_watch(&events, AddWatchFlags::IN_MODIFY).unwrap();
-        let mut watch = Watch { source: OomSource::Changes(changes, events.clone(), OomKills::default()) };
-        fs::write(directory.path().join("memory.oom.group"), "0\n").unwrap();
+        let moment = limits::OOM_NEXT / 2;
         // Two kills one after the other are two events.
-        for processes in [1, 2] {
-            says(processes, 0);
-            assert!(watch.ran_out().unwrap());
+        assert!(look(moment, 1, 0, false));
+        assert!(look(moment, 2, 0, false));
+        assert!(!look(moment, 2, 0, false));
+        // The first kill of a group is reported at once, before the kernel says that it is a group. The others are no news.
+        assert!(look(moment, 3, 0, true));
+        assert!(!look(2 * moment, 4, 1, true));
+        assert!(!look(3 * moment, 7, 1, true));
+        // The next group.
+        assert!(look(5 * moment, 8, 2, true));
+        // Kills without an end are reported again.
+        let again = limits::OOM_GROUP.as_millis().div_ceil(moment.as_millis());
+        for (kills, n) in (9..).zip(1..=again) {
+            assert_eq!(look(moment * (5 + u32::try_from(n).unwrap()), kills, 2, true), n == again);
         }
-        assert!(!watch.ran_out().unwrap());
-        // The other processes of a group are killed during the wait for them.
-        fs::write(directory.path().join("memory.oom.group"), "1\n").unwrap();
-        says(3, 0);
-        std::thread::scope(|threads| {
-            threads.spawn(|| (4..8).for_each(|processes| says(processes, 1)));
-            assert!(watch.ran_out().unwrap());
-        });
-        // The changes that the writer made after the event was reported.
-        let seen = matches!(&watch.source, OomSource::Changes(.., before) if before.processes == 7);
-        assert!(seen || watch.ran_out().unwrap());
-        assert!(!watch.ran_out().unwrap());
+    }
+
+    #[test]
+    fn a_kill_of_a_group_is_seen_in_the_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("c1");
+        fs::create_dir(&below).unwrap();
+        let events = below.join("memory.events");
+        fs::write(&events, "oom 1\noom_kill 3\noom_group_kill 1\n").unwrap();
+        assert_eq!(kills(&events), Some(OomKills { processes: 3, groups: 1 }));
+        for (own, above, whole) in [("0", "0", false), ("1", "0", true), ("0", "1", true)] {
+            fs::write(below.join("memory.oom.group"), own).unwrap();
+            fs::write(directory.path().join("memory.oom.group"), above).unwrap();
+            assert_eq!(dies_whole(&events), whole, "{own}, {above}");
+        }
     }
 }

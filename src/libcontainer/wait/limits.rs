@@ -28,7 +28,7 @@ pub const CLOSED: Duration = Duration::from_millis(100);
 pub const CGROUP: Duration = Duration::from_secs(10);
 /// A process that has entered the cgroup of a container that has ended must leave it: an `exec` that comes too late.
 pub const LEAVING: Duration = Duration::from_millis(500);
-/// The OOM killer must kill all processes of a group (memory.oom.group).
+/// The OOM killer kills all processes of a group (memory.oom.group) within this time. Later kills are a new event.
 pub const OOM_GROUP: Duration = Duration::from_secs(2);
 /// The OOM killer kills the next process of a group within this time, or the group is complete.
 pub const OOM_NEXT: Duration = Duration::from_millis(50);
