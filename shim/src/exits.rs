@@ -190,34 +190,58 @@ impl Shim {
         }
     }
 
-    /// Reaps children that no container owns: orphans of containers, and loggers. While a job runs, a child may belong
-    /// to the library, which waits for it.
+    /// Reaps children that no container owns: orphans of containers, and loggers. The library waits for the children of a job: they
+    /// belong to its thread, and come to our first thread when that ends. The kernel gives orphans to our first thread, too.
     pub(crate) fn reap(&mut self) {
-        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while !self.jobs.any() {
-            let pid = match nix::sys::wait::waitid(Id::All, peek) {
-                Ok(status) => status.pid(),
+        loop {
+            let mut ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+            if self.jobs.any() {
+                if self.is_restoring() {
+                    return;
+                }
+                ended |= WaitPidFlag::__WNOTHREAD;
+            }
+            let peeked = nix::sys::wait::waitid(Id::All, ended | WaitPidFlag::WNOWAIT);
+            // ORDER: after that look. The child may be that of a job that has just ended: its result, which is there before the
+            // thread ends, says to which container it belongs. After the results we are called again
+            if self.jobs.have_results() {
+                return;
+            }
+            let pid = match peeked.map(|status| status.pid()) {
+                Ok(Some(pid)) => pid,
                 Err(Errno::EINTR) => continue,
-                // an unknown signal ended it: it is one of our processes, or an orphan
+                // an unknown signal ended it
                 Err(Errno::EINVAL) => {
-                    self.processes
-                        .keys()
-                        .copied()
-                        .collect::<Vec<_>>()
-                        .into_iter()
-                        .for_each(|token| self.has_exited(token));
-                    let _ = rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+                    self.reap_without_pid(ended);
                     continue;
                 }
-                Err(_) => return,
+                Ok(None) | Err(_) => return,
             };
-            let Some(pid) = pid else { return };
             let known = self.processes.iter().find(|(_, whose)| self.pid_is(whose, pid.as_raw()));
             match known.map(|(token, _)| *token) {
                 Some(token) => self.has_exited(token),
                 None => drop(nix::sys::wait::waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)),
             }
         }
+    }
+
+    /// Reaps a child whose pid we cannot read: one of our processes, or an orphan.
+    fn reap_without_pid(&mut self, ended: WaitPidFlag) {
+        let before = self.processes.len();
+        for token in self.processes.keys().copied().collect::<Vec<_>>() {
+            self.has_exited(token);
+        }
+        if self.processes.len() == before {
+            let ended = WaitIdOptions::from_bits_retain(ended.bits().cast_unsigned());
+            let _ = rustix::process::waitid(WaitId::All, ended);
+        }
+    }
+
+    /// Whether a container is being restored. The library starts CRIU in a thread that ends before CRIU does, and so CRIU and the new
+    /// init become children of our first thread. A restore ends: the library waits for a CRIU that works, but for no other.
+    fn is_restoring(&self) -> bool {
+        let mut containers = self.containers.values();
+        containers.any(|container| container.images.is_some() && container.init.stage == Stage::Starting)
     }
 
     fn pid_is(&self, whose: &Whose, pid: i32) -> bool {

@@ -62,6 +62,11 @@ impl<State: 'static> Jobs<State> {
         !self.classes.is_empty()
     }
 
+    /// Whether a job has ended whose result is not taken.
+    pub fn have_results(&self) -> bool {
+        !self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whether a request that needs a job must be refused: a client sends them faster than they are done. The jobs that wait for the
     /// processes of one container do not count for others: its kill and deletion, and those of the pod, must begin.
     pub fn are_full(&self) -> bool {

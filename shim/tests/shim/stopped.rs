@@ -187,3 +187,49 @@ fn a_process_that_is_stopped_before_its_program_can_be_killed() {
     client.shut_down();
     world.assert_empty();
 }
+
+/// The shim is the parent of orphans of a container without a pid namespace.
+#[test]
+fn an_orphan_is_reaped_while_a_start_hangs() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    if !world.put_shell() {
+        return skip("no static busybox");
+    }
+    world.bundle("c2");
+    world.fifo("rootfs/gate");
+    world.edit("c2", |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let mut client = world.start_c1();
+    client.create(&world, "c2").expect("Create");
+    client.start("c2", "").expect("Start");
+    let asked = ExecProcessRequest { stdout: never_ready(&world), ..Client::exec_order("c1", "e", "-v") };
+    let _: Empty = client.call("Exec", &asked).expect("Exec");
+    let hanging = client.ask("Start", &StartRequest { id: "c1".into(), exec_id: "e".into() });
+    gone("the logger's begin", || !world.path("slow.began").exists());
+    let mut order = Client::exec_order("c2", "parent", "");
+    let args = ["/sh", "-c", "read line </gate >/dev/null & echo $!"];
+    order.spec.as_mut().expect("a process").value =
+        serde_json::json!({"cwd": "/", "args": args, "env": [], "user": {"uid": 0, "gid": 0}}).to_string().into_bytes();
+    let asked = ExecProcessRequest { stdout: format!("file://{}", world.text("orphan")), ..order };
+    let _: Empty = client.call("Exec", &asked).expect("Exec");
+    client.start("c2", "parent").expect("Start");
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c2", "parent")).expect("Wait");
+    assert_eq!(ended.exit_status, 0);
+    let orphan = fs::read_to_string(world.path("orphan")).expect("its pid");
+    fs::write(world.path("rootfs/gate"), "\n").expect("the gate");
+    gone("the orphan", || fs::exists(format!("/proc/{}", orphan.trim())).expect("/proc"));
+    assert!(!client.has_answer(hanging));
+    client.delete("c2", "parent").expect("Delete");
+    kill(&mut client, "c1", "e");
+    client.answer::<StartResponse>(hanging).expect_err("it was killed");
+    client.close_stdin("c2");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c2", "")).expect("Wait");
+    client.delete("c2", "").expect("Delete");
+    client.end_c1();
+    world.assert_empty();
+}
