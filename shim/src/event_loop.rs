@@ -9,7 +9,7 @@ use rustix::thread::{Timespec, nanosleep};
 use crate::poll::{Interest, Token};
 use crate::reply::Reply;
 use crate::shim::{Connection, JOBS, LISTENER, PUBLISHER, SIGNALS, Shim, UNREAD_ANSWERS};
-use crate::wire::{Frame, Inbox};
+use crate::wire::{self, Frame, Inbox};
 
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
@@ -19,6 +19,10 @@ const ALONE: Duration = Duration::from_secs(20);
 
 /// The number of reads from one connection before others have their turn.
 const READS: usize = 8;
+
+/// The maximum memory of all connections together, for requests that have not come whole and for answers that nobody reads. One
+/// connection alone takes less: a request and two answers of the largest kind, in vectors that are half empty.
+const OF_CONNECTIONS: usize = 8 * wire::LIMIT;
 
 /// The pause of the loop after accept(2) has failed.
 const NO_DESCRIPTOR: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -36,6 +40,7 @@ impl Shim {
             self.look_for_readers();
             self.tell_late_ends();
             self.go_on_deleting();
+            self.close_largest();
             self.kill_loggers();
             self.rest();
             self.look_for_company();
@@ -191,6 +196,19 @@ impl Shim {
         let peer = self.connections.get_mut(&token)?;
         peer.is_halted = peer.outbox.len() > UNREAD_ANSWERS;
         if peer.is_halted { None } else { peer.inbox.next() }
+    }
+
+    /// Closes the connections that take the most memory, until the others have room. A usual one takes none between its requests.
+    fn close_largest(&mut self) {
+        let memory = |peer: &Connection| peer.inbox.memory() + peer.outbox.capacity();
+        let mut taken: usize = self.connections.values().map(memory).sum();
+        while taken > OF_CONNECTIONS
+            && let Some((token, most)) =
+                self.connections.iter().map(|(token, peer)| (*token, memory(peer))).max_by_key(|(_, memory)| *memory)
+        {
+            self.drop_connection(token);
+            taken -= most;
+        }
     }
 
     /// Performs the requests of peers that have read their answers.

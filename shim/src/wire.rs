@@ -38,6 +38,11 @@ impl Inbox {
         self.bytes.extend_from_slice(&bytes[over..]);
     }
 
+    /// The memory that they take.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The next whole frame. Unknown kinds (streams) are skipped.
     pub fn next(&mut self) -> Option<Frame> {
         loop {

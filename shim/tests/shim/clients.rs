@@ -249,3 +249,36 @@ fn a_file_as_stdin_comes_whole() {
     assert_eq!(std::fs::read_to_string(world.path("out")).expect("out").trim(), (1 << 20).to_string());
     world.assert_empty();
 }
+
+/// All connections together have a limit, too.
+#[test]
+fn the_bytes_of_requests_that_have_not_come_whole_are_limited() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    let request = Request { method: "x".repeat(4_000_000), ..Request::default() };
+    let mut half = wire::request(1, &request);
+    half.truncate(3_500_000);
+    let others: Vec<UnixStream> = (0..40)
+        .map(|_| {
+            let mut other = UnixStream::connect(&client.path).expect("connect");
+            // the shim may close it meanwhile
+            let _ = other.write_all(&half);
+            // a request that has come whole is performed
+            assert_eq!(client.call::<Empty>("Fly", &Empty {}).expect_err("no method").code, 12);
+            other
+        })
+        .collect();
+    let is_closed = |mut other: &UnixStream| {
+        other.set_nonblocking(true).expect("nonblocking");
+        !matches!(other.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    };
+    gone("a connection too many", || others.iter().filter(|other| !is_closed(other)).count() * half.len() > ROOM / 2);
+    assert!(others.iter().any(|other| !is_closed(other)), "those that have room stay");
+    let peak = client.number("status", "VmHWM");
+    assert!(peak < 64 << 10, "the shim keeps all: {peak} KiB");
+    client.shut_down();
+    world.assert_empty();
+}
