@@ -258,6 +258,41 @@ impl World {
         gone("the socket", || fs::read_dir(self.path("s")).is_ok_and(|mut sockets| sockets.next().is_some()));
     }
 
+    /// The cgroups of the containers, and those above them first.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let hierarchies = hierarchies.map(|hierarchy| hierarchy.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+        let mut found: Vec<PathBuf> =
+            hierarchies.map(|hierarchy| hierarchy.join(&self.cgroup)).filter(|group| group.exists()).collect();
+        let mut looked = 0;
+        while let Some(group) = found.get(looked) {
+            let below = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
+            let below: Vec<_> = below.filter(|path| path.is_dir()).collect();
+            found.extend(below);
+            looked += 1;
+        }
+        found
+    }
+
+    /// The shims and loggers, which have our directory in their environment or in their arguments, and the processes of the containers.
+    fn processes(&self) -> Vec<Pid> {
+        let groups = self.cgroups();
+        let in_groups = groups.iter().filter_map(|group| fs::read_to_string(group.join("cgroup.procs")).ok());
+        let in_groups: Vec<i32> =
+            in_groups.flat_map(|text| text.lines().flat_map(str::parse).collect::<Vec<_>>()).collect();
+        let ours = self.directory.path().as_os_str().as_encoded_bytes();
+        let knows = |pid: i32| {
+            ["environ", "cmdline"].iter().any(|name| {
+                let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                bytes.windows(ours.len()).any(|part| part == ours)
+            })
+        };
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let others = all.filter(|pid| !in_groups.contains(pid) && knows(*pid));
+        others.collect::<Vec<_>>().into_iter().chain(in_groups.clone()).filter_map(Pid::from_raw).collect()
+    }
+
     /// The events until that one.
     pub fn events_to(&self, last: &str) -> Vec<String> {
         let mut all = Vec::new();
@@ -268,17 +303,28 @@ impl World {
     }
 }
 
-/// Nothing is left: no mount, no directory, and no cgroup above those of the containers.
+/// Nothing is left, even by a test that fails: no process, no mount, no directory, and no cgroup.
 impl Drop for World {
     fn drop(&mut self) {
-        // `bundles` is a mount in some tests, and cannot be removed then. Otherwise this fails
-        let _ = nix::mount::umount2(&self.bundles, nix::mount::MntFlags::MNT_DETACH);
+        // (no assertion: a second panic would end the other tests, too)
+        for _ in 0..500 {
+            let processes = self.processes();
+            for pid in &processes {
+                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            }
+            if processes.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(self.directory.path())) {
+            let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+        }
         let removed = fs::remove_dir_all(self.directory.path());
         assert!(removed.is_ok() || std::thread::panicking(), "{}: {removed:?}", self.directory.path().display());
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        for hierarchy in hierarchies.map(|hierarchy| hierarchy.path()).chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let _ = fs::remove_dir(hierarchy.join(&self.cgroup));
-        }
+        self.cgroups().iter().rev().for_each(|group| drop(fs::remove_dir(group)));
     }
 }
 
@@ -293,10 +339,13 @@ pub struct Client {
     pub pid: Option<Pid>,
 }
 
-/// A test that fails leaves no shim.
+/// A test that fails leaves no shim, and no socket of it.
 impl Drop for Client {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -495,4 +544,46 @@ pub fn gone(what: &str, mut there: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what} is still there");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn a_test_that_fails_leaves_nothing() {
+    if !root_is_here() {
+        return;
+    }
+    let (sender, left) = mpsc::channel();
+    let fails = move || {
+        let world = world();
+        let names = (world.directory.path().to_owned(), world.cgroup.clone());
+        let rootfs = world.bundles.join("c1/rootfs");
+        let mount = Mount {
+            r#type: "bind".into(),
+            source: world.text("rootfs"),
+            options: vec!["rbind".into()],
+            ..Mount::default()
+        };
+        let mut client = world.start();
+        let logger = crate::loggers::never_ready(&world);
+        let order = CreateTaskRequest { rootfs: vec![mount], ..Client::order(&world, "c1") };
+        let pid = client.call::<CreateTaskResponse>("Create", &order).expect("Create").pid;
+        assert!(rootfs.join("shim").exists());
+        client.start("c1", "").expect("Start");
+        let asked = ExecProcessRequest { stdout: logger, ..Client::exec_order("c1", "e", "-v") };
+        let _: Empty = client.call("Exec", &asked).expect("Exec");
+        client.ask("Start", &StartRequest { id: "c1".into(), exec_id: "e".into() });
+        gone("the logger's begin", || !world.path("slow.began").exists());
+        sender.send((names, client.path.clone(), client.pid, pid)).expect("a receiver");
+        panic!("the test fails here, as it should");
+    };
+    std::thread::spawn(fails).join().expect_err("it fails");
+    let ((directory, cgroup), socket, shim, init) = left.recv().expect("what it had");
+    assert!(!socket.exists() && !directory.exists());
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    assert!(!mounts.contains(&*directory.to_string_lossy()), "{mounts}");
+    for pid in [shim.expect("a shim").as_raw_pid().cast_unsigned(), init] {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        assert!(status.is_empty() || status.contains("State:\tZ"), "{status}");
+    }
+    let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &cgroup]).output().expect("find").stdout;
+    assert_eq!(String::from_utf8_lossy(&found), "");
 }
