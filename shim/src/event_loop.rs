@@ -135,7 +135,6 @@ impl Shim {
                 self.end();
             }
         }
-        self.look_for_kept_ends();
         self.reap();
     }
 

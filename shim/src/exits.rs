@@ -17,7 +17,7 @@ use crate::poll::{Interest, Token};
 use crate::pump::Pump;
 use crate::shim::{Shim, Whose};
 
-/// The time that the end of an init waits for those of its execs. A tracer can keep one, and a frozen process does not end.
+/// The time that the end of an init waits for those of its execs. With cgroup v1, a frozen process does not end.
 const EXECS: Duration = Duration::from_secs(10);
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
@@ -25,26 +25,39 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
     Exit { status: code.unwrap_or(255).cast_unsigned(), at: SystemTime::now() }
 }
 
+/// The status of a process that has ended and has not been waited for (proc_pid_stat(5), exit_code).
+fn status_in_proc(pid: i32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name may contain spaces and brackets; the first field after it is the third one
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let code: u32 = fields.split_whitespace().nth(52 - 3)?.parse().ok()?;
+    let (status, signal) = (code >> 8 & 0xff, code & 0x7f);
+    Some(if signal == 0 { status } else { 128 + signal })
+}
+
 impl Shim {
-    /// A pidfd is readable. If another process traces this one, it keeps the end until it has read it (ptrace(2)). The pidfd stays
-    /// readable meanwhile, so SIGCHLD reports that end.
+    /// A pidfd is readable: the process has ended.
     pub(crate) fn is_readable(&mut self, token: Token) {
-        self.has_exited(token);
-        let Some(whose) = self.processes.get(&token) else { return };
-        let Some(container) = self.containers.get(&whose.container) else { return };
-        let process = whose.exec.as_ref().map_or(Some(&container.init), |exec| container.execs.get(exec));
-        if let Some((made, _)) = process.and_then(|process| process.made.as_ref()) {
-            self.poll.remove(made);
-            self.kept.insert(token);
+        if let Some((whose, exit)) = self.end_of(token).or_else(|| self.kept_end_of(token)) {
+            self.exited(&whose, exit);
         }
     }
 
-    /// SIGCHLD has come: a tracer may have released an end.
-    pub(crate) fn look_for_kept_ends(&mut self) {
-        for token in self.kept.clone() {
-            self.has_exited(token);
+    /// Another process traces the one that has ended, and keeps its end until it has read it (ptrace(2)). `reap` takes that later.
+    fn kept_end_of(&mut self, token: Token) -> Option<(Whose, Exit)> {
+        let whose = self.processes.get(&token).cloned()?;
+        let status = self.process_of(&whose).and_then(|process| status_in_proc(process.pid)).unwrap_or(255);
+        self.forget(token, &whose);
+        Some((whose, Exit { status, at: SystemTime::now() }))
+    }
+
+    /// Waits no longer for the end of a process.
+    fn forget(&mut self, token: Token, whose: &Whose) {
+        self.processes.remove(&token);
+        let made = self.process_of(whose).and_then(|process| process.made.take());
+        if let Some((made, _)) = made {
+            self.poll.remove(made);
         }
-        self.kept.retain(|token| self.processes.contains_key(token));
     }
 
     /// Looks whether the process has ended.
@@ -65,11 +78,7 @@ impl Shim {
             // another caller has waited for it: it has ended, and its status is unknown
             Err(_) => Exit { status: 255, at: SystemTime::now() },
         };
-        self.processes.remove(&token);
-        let made = self.process_of(&whose).and_then(|process| process.made.take());
-        if let Some((made, _)) = made {
-            self.poll.remove(made);
-        }
+        self.forget(token, &whose);
         Some((whose, exit))
     }
 

@@ -1,6 +1,6 @@
 //! The state of the serving process: its containers, its connections, and what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -93,8 +93,6 @@ pub struct Shim {
     /// The containers that are being created, by their ids.
     pub creating: BTreeMap<String, Creation>,
     pub processes: BTreeMap<Token, Whose>,
-    /// The processes that have ended, and whose end a tracer keeps.
-    pub kept: BTreeSet<Token>,
     pub pumps: BTreeMap<Token, Pump>,
     /// Streams that have ended and whose reader comes late: the time to look again, and the pause before it.
     pub unread: BTreeMap<Token, (Instant, Duration)>,
@@ -143,7 +141,6 @@ impl Shim {
             early: Some(Vec::new()),
             creating: BTreeMap::new(),
             processes: BTreeMap::new(),
-            kept: BTreeSet::new(),
             pumps: BTreeMap::new(),
             unread: BTreeMap::new(),
             watches: BTreeMap::new(),

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, World, gone, root_is_here, world};
+use crate::world::{Client, World, gone, root_is_here, skip, world};
 
 /// The time that the shim's main thread has run, in nanoseconds.
 fn run_time(client: &Client) -> String {
@@ -19,9 +19,14 @@ fn run_time(client: &Client) -> String {
     text.split(' ').next().expect("a number").to_owned()
 }
 
-/// A tracer keeps the end of a process until it has read it, and its pidfd is readable all this time (ptrace(2)).
+fn wait(client: &mut Client, exec: &str) -> u32 {
+    client.call::<WaitResponse>("Wait", &Client::wait("c1", exec)).expect("Wait").exit_status
+}
+
+/// A tracer keeps the end of a process until it has read it, and its pidfd is readable all this time (ptrace(2)). Another container of
+/// the pod can be the tracer: containerd would wait for the end of this one as long as that one wants.
 #[test]
-fn a_shim_sleeps_while_a_tracer_keeps_the_end_of_an_exec() {
+fn an_end_that_a_tracer_keeps_is_reported() {
     if !root_is_here() {
         return;
     }
@@ -30,26 +35,34 @@ fn a_shim_sleeps_while_a_tracer_keeps_the_end_of_an_exec() {
     let mut client = world.start_c1();
     let order = Client::exec_order("c1", "e", "-info");
     let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("input"), ..order }).expect("Exec");
-    let pid = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());
-    // this thread plays the container's process that traces others
-    ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
-    let waiting = client.ask("Wait", &Client::wait("c1", "e"));
+    let exec = Pid::from_raw(client.start("c1", "e").expect("Start").pid.cast_signed());
+    let state: StateResponse =
+        client.call("State", &StateRequest { id: "c1".into(), ..StateRequest::default() }).expect("State");
+    let init = Pid::from_raw(state.pid.cast_signed());
+    // this thread plays the tracer
+    for pid in [init, exec] {
+        ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
+    }
     let asked = CloseIoRequest { id: "c1".into(), exec_id: "e".into(), stdin: true };
     let _: Empty = client.call("CloseIO", &asked).expect("CloseIO");
-    gone("the program", || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-        !stat.rsplit_once(") ").expect("a state").1.starts_with('Z')
-    });
+    assert_eq!(wait(&mut client, "e"), 0);
     gone("a shim that spins", || {
         let before = run_time(&client);
         std::thread::sleep(Duration::from_millis(300));
         run_time(&client) != before
     });
-    assert!(!client.has_answer(waiting), "the tracer has it still");
-    assert_eq!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Exited(pid, 0)));
-    assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 0);
-    client.delete("c1", "e").expect("Delete");
-    client.end_c1();
+    assert_eq!(waitpid(exec, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Exited(exec, 0)));
+    client.kill_container("c1");
+    assert_eq!(wait(&mut client, ""), 137);
+    assert!(matches!(waitpid(init, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..))));
+    // they are children of the shim, and no container owns them any more
+    for pid in [init, exec] {
+        gone("a zombie", || fs::exists(format!("/proc/{pid}")).expect("/proc"));
+    }
+    client.delete("c1", "").expect("Delete");
+    let ends: Vec<_> = world.events_to("delete c1").into_iter().filter(|event| event.starts_with("exit")).collect();
+    assert_eq!(ends, ["exit e 0", "exit c1 137"]);
+    client.shut_down();
     world.assert_empty();
 }
 
@@ -140,7 +153,54 @@ fn with_an_exec(world: &World) -> (Client, Pid) {
     (client, Pid::from_raw(pid.cast_signed()))
 }
 
-/// The end of init is reported after that of its execs. A process that traces one of them keeps that end.
+/// Takes a process out of the cgroups of its container.
+fn leave_cgroup(world: &World, pid: Pid) {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|hierarchy| hierarchy.path());
+    for top in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        // a file, or a directory of cgroups
+        let _ = fs::write(top.join("cgroup.procs"), pid.to_string());
+    }
+    let left = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
+    assert!(!left.contains(&world.cgroup), "{left}");
+}
+
+/// An exec of c1 that is frozen in a cgroup which is not the container's, and that cgroup. SIGKILL does not end it before it is thawed.
+struct Frozen {
+    cgroup: PathBuf,
+    exec: Pid,
+}
+
+impl Frozen {
+    fn new(world: &World, pid: Pid) -> Option<Frozen> {
+        let freezer = PathBuf::from("/sys/fs/cgroup/freezer");
+        if !freezer.exists() {
+            skip("with cgroup v2, a frozen process can be killed");
+            return None;
+        }
+        leave_cgroup(world, pid);
+        let other = freezer.join(&world.cgroup).join("other");
+        fs::create_dir(&other).expect("a cgroup");
+        fs::write(other.join("cgroup.procs"), pid.to_string()).expect("move the exec");
+        fs::write(other.join("freezer.state"), "FROZEN").expect("freeze");
+        Some(Frozen { cgroup: other, exec: pid })
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // a test that fails leaves nothing
+        let _ = nix::sys::signal::kill(self.exec, nix::sys::signal::Signal::SIGKILL);
+        let _ = fs::write(self.cgroup.join("freezer.state"), "THAWED");
+        for _ in 0..1000 {
+            if fs::remove_dir(&self.cgroup).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The end of init is reported after that of its execs.
 #[test]
 fn a_deletion_loses_no_end_that_waits_for_an_exec() {
     if !root_is_here() {
@@ -148,33 +208,31 @@ fn a_deletion_loses_no_end_that_waits_for_an_exec() {
     }
     let world = world();
     let (mut client, pid) = with_an_exec(&world);
-    ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
+    let frozen = Frozen::new(&world, pid);
     client.kill_container("c1");
     gone("the program", || client.status("c1") != status::STOPPED);
     assert_eq!(client.delete("c1", "").expect("Delete").exit_status, 137);
     let events = world.events_to("delete c1");
     assert!(events.contains(&"exit c1 137".to_owned()), "{events:?}");
-    assert!(matches!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..))));
+    drop(frozen);
     client.shut_down();
     world.assert_empty();
 }
 
-/// Without that, containerd would wait for the end of the container as long as the tracer wants.
+/// Without that, containerd would wait for the end of the container as long as the exec is frozen.
 #[test]
-fn an_end_waits_for_that_of_a_traced_exec_but_not_for_ever() {
+fn an_end_waits_for_that_of_a_frozen_exec_but_not_for_ever() {
     if !root_is_here() {
         return;
     }
     let world = world();
     let (mut client, pid) = with_an_exec(&world);
-    ptrace::seize(pid, ptrace::Options::empty()).expect("seize");
+    let Some(frozen) = Frozen::new(&world, pid) else { return client.end_c1() };
     client.kill_container("c1");
     // the shim waits for ten seconds
-    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
-    assert_eq!(ended.exit_status, 137);
-    assert!(matches!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..))));
-    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
-    assert_eq!(ended.exit_status, 137);
+    assert_eq!(wait(&mut client, ""), 137);
+    drop(frozen);
+    assert_eq!(wait(&mut client, "e"), 137);
     assert_eq!(client.delete("c1", "").expect("Delete").exit_status, 137);
     let ends: Vec<_> = world.events_to("delete c1").into_iter().filter(|event| event.starts_with("exit")).collect();
     assert_eq!(ends, ["exit c1 137", "exit e 137"]);
@@ -190,13 +248,7 @@ fn an_exec_that_has_left_the_cgroup_ends_with_its_container() {
     }
     let world = world();
     let (mut client, pid) = with_an_exec(&world);
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|hierarchy| hierarchy.path());
-    for top in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-        // a file, or a directory of cgroups
-        let _ = fs::write(top.join("cgroup.procs"), pid.to_string());
-    }
-    let left = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
-    assert!(!left.contains(&world.cgroup), "{left}");
+    leave_cgroup(&world, pid);
     client.close_stdin("c1");
     let waiting = client.ask("Wait", &Client::wait("c1", ""));
     let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
