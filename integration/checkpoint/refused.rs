@@ -186,6 +186,49 @@ fn images_are_checked_and_a_restore_is_explained() {
     call(&world, &with_bundle).ok();
 }
 
+/// Each mistake is reported by check, and refuses the restore before CRIU begins.
+#[test]
+fn files_that_others_have_written_beside_the_images_are_checked() {
+    only!(Who::Us; "the words are ours");
+    needs_criu!();
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    count(&world);
+    dump(&world, "images", &[]).ok();
+    let (images, with_bundle) = (world.bundle().join("images"), ["check", "--image-path", "images", "."]);
+    let refused = |expected: &str| {
+        let (checked, said) = (call(&world, &with_bundle).fails(), restore(&world, "images", &[]).fails());
+        assert!(checked.contains(expected) && said.contains(expected), "{expected}: {checked} {said}");
+        world.assert_clean();
+    };
+    let names = fs::read(images.join("descriptors.json")).unwrap();
+    for (text, expected) in [
+        ("", "is empty"),
+        ("[\"x", "is not JSON: EOF while parsing a string (line 1, column 3)"),
+        ("null", "expected an array of names, got null"),
+        ("[]", "has 0 names, and there are three standard streams"),
+        ("[1,2,3]", "[0]: expected a string, got the number 1"),
+        (r#"["x","pipe:[1]","/etc/passwd"]"#, "the name file["),
+    ] {
+        fs::write(images.join("descriptors.json"), text).unwrap();
+        refused(&format!("descriptors.json: {expected}"));
+    }
+    fs::write(images.join("descriptors.json"), names).unwrap();
+    for (text, expected) in [
+        (r#"{"/x": "../.."}"#, r#"/x: "../.." is not absolute"#),
+        (r#"{"/x": 5}"#, "/x: expected a path, or {"),
+        ("[]", "expected an object, got an array"),
+    ] {
+        fs::write(images.join("mounts.json"), text).unwrap();
+        refused(&format!("mounts.json: {expected}"));
+    }
+    // CRIU gets only the names of mounts that it has: so many do not fit into one message
+    let many: serde_json::Map<_, _> = (0..50_000).map(|n| (format!("/{n}"), "/etc".into())).collect();
+    fs::write(images.join("mounts.json"), serde_json::to_vec(&many).unwrap()).unwrap();
+    call(&world, &with_bundle).ok();
+    restore(&world, "images", &[]).ok();
+}
+
 #[test]
 fn an_ordinary_user_is_refused_with_the_reason() {
     only!(Who::Us; "the words are ours");

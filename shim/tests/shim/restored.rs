@@ -23,7 +23,7 @@ fn images(world: &World) -> String {
     write("inventory.img", &[0x5831_3116], &[0x08, 2]);
     write("pstree.img", &[common, 0x5027_3030], &[0x08, 1]);
     write("core-1.img", &[common, 0x5505_3847], &[0x08, machine]);
-    fs::write(directory.join("descriptors.json"), "[]").expect("write");
+    fs::write(directory.join("descriptors.json"), r#"["","",""]"#).expect("write");
     directory.display().to_string()
 }
 

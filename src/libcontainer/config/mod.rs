@@ -22,6 +22,7 @@ pub use at::At;
 pub use fault::{Fault, Faults, Warning};
 pub use names::{distance, mention_slips, unknown_properties};
 pub use object::JsonObject;
+pub(crate) use read::{kind, not_json};
 
 /// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.
 #[derive(Clone, Debug, Default)]

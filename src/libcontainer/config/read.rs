@@ -81,7 +81,8 @@ impl<'de> Deserialize<'de> for KnownProperties {
     }
 }
 
-pub(super) fn not_json(error: &serde_json::Error) -> String {
+/// The error of a document that is not JSON.
+pub(crate) fn not_json(error: &serde_json::Error) -> String {
     if error.is_eof() && error.line() <= 1 && error.column() == 0 {
         return "is empty".to_owned();
     }
@@ -90,7 +91,8 @@ pub(super) fn not_json(error: &serde_json::Error) -> String {
     format!("is not JSON: {what} (line {}, column {})", error.line(), error.column())
 }
 
-fn kind(value: &Value) -> String {
+/// A value in words, by its type.
+pub(crate) fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => format!("the boolean {value}"),

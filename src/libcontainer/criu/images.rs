@@ -20,7 +20,7 @@ const PARENT: &str = "parent";
 const LOG: &str = "dump.log";
 
 /// The first bytes of every file but the inventory.
-const COMMON_MAGIC: u32 = 0x5456_4319;
+pub(super) const COMMON_MAGIC: u32 = 0x5456_4319;
 const INVENTORY_MAGIC: u32 = 0x5831_3116;
 const PROCESSES_MAGIC: u32 = 0x5027_3030;
 const CORE_MAGIC: u32 = 0x5505_3847;
@@ -235,29 +235,11 @@ impl ImageReading<'_> {
 
     /// The messages in the file. Notes a fault, and returns None, if it cannot be read.
     fn messages(&mut self, name: &str, magic: &[u32]) -> Option<Vec<Vec<u8>>> {
-        match wait::contents_below(self.directory, Path::new(name), MOST) {
-            Ok(bytes) => {
-                let found = messages(&bytes, magic);
-                if found.is_none() {
-                    self.wrong(name, "it is cut off, or is not an image of criu");
-                }
-                found
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.wrong(name, "does not exist");
-                None
-            }
-            Err(error) => {
-                self.wrong(name, in_words(&error).to_string());
-                None
-            }
-        }
+        messages_of(self.directory, name, magic).map_err(|fault| self.faults.push(fault)).ok()
     }
 
     fn decoded<M: Message + Default>(&mut self, name: &str, magic: &[u32]) -> Option<Vec<M>> {
-        let all = self.messages(name, magic)?;
-        let all: Result<Vec<M>, _> = all.iter().map(|bytes| M::decode(bytes.as_slice())).collect();
-        all.map_err(|error| self.wrong(name, format!("it is not an image of criu: {error}"))).ok()
+        decoded(self.directory, name, magic).map_err(|fault| self.faults.push(fault)).ok()
     }
 
     /// Reads the inventory. Returns false if it does not exist.
@@ -373,6 +355,21 @@ impl ImageReading<'_> {
             _ => {}
         }
     }
+}
+
+fn messages_of(directory: &Path, name: &str, magic: &[u32]) -> Result<Vec<Vec<u8>>, ImageFault> {
+    let bytes = wait::contents_below(directory, Path::new(name), MOST).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => ImageFault::new(name, "does not exist"),
+        _ => ImageFault::new(name, in_words(&error).to_string()),
+    })?;
+    messages(&bytes, magic).ok_or_else(|| ImageFault::new(name, "it is cut off, or is not an image of criu"))
+}
+
+/// The messages in the file `name` of `directory`.
+pub(super) fn decoded<M: Message + Default>(directory: &Path, name: &str, magic: &[u32]) -> Result<Vec<M>, ImageFault> {
+    let all = messages_of(directory, name, magic)?;
+    let all: Result<Vec<M>, _> = all.iter().map(|bytes| M::decode(bytes.as_slice())).collect();
+    all.map_err(|error| ImageFault::new(name, format!("it is not an image of criu: {error}")))
 }
 
 /// The messages in a file: four bytes each of `magic`, then each with its length before it. None if it is another file.

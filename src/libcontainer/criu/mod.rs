@@ -4,6 +4,7 @@
 mod guardian;
 mod images;
 mod log;
+mod open_files;
 mod rpc;
 mod swrk;
 mod version;
@@ -12,6 +13,7 @@ mod work;
 pub use guardian::Thaw;
 pub use images::{ImageContents, ImageFault, contents, label, memory_faults};
 pub use log::errors;
+pub use open_files::files_of_the_host;
 pub use rpc::{
     CgroupMode, CgroupRoot, CriuReq, CriuReqType, ExternalMount, InheritFd, JoinNamespace, NetworkLock, Options,
     PageServer,

@@ -1,25 +1,30 @@
 //! Mounts of the host in a container that its plan does not have: those below a recursive bind, and those that hooks have made.
 //! CRIU must not copy them, so each has a name: its path in the container. A file beside the images has their paths on the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::container_root::{ContainerRoot, Symlinks};
+use crate::config::{kind, not_json};
 use crate::criu::ExternalMount;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
-use crate::sys::errno::words;
+use crate::sys::errno::{in_words, words};
 use crate::sys::mount_id::statx;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.
 pub(super) const MOUNTS: &str = "mounts.json";
+/// The longest mounts.json.
+const MOST: u64 = 16 << 20;
 /// CRIU makes mounts of these types again for the container. A new mount may have the same superblock as the host's.
 const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
@@ -86,22 +91,37 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
 /// # Errors
 /// mounts.json cannot be read, or a file that it names is missing, is behind a link, or is another file.
 pub(super) fn recorded(directory: &Path) -> Result<Vec<ExternalMount>> {
-    let path = directory.join(MOUNTS);
-    if !path.exists() {
-        return Ok(Vec::new());
+    let wrong = |why: String| error!("Images::new: {MOUNTS}: {why}");
+    let text = match wait::contents_below(directory, Path::new(MOUNTS), MOST) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(wrong(in_words(&error).to_string())),
+    };
+    match serde_json::from_slice(&text).map_err(|error| wrong(not_json(&error)))? {
+        Value::Object(all) => {
+            all.into_iter().map(|(key, source)| HostSource::read(&key, source)?.checked(key)).collect()
+        }
+        other => Err(wrong(format!("expected an object, got {}", kind(&other)))),
     }
-    let text = wait::contents(&path).with_context(|| format!("Images::new: read {}", path.display()))?;
-    let all: BTreeMap<String, HostSource> =
-        serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
-    all.into_iter().map(|(key, source)| source.checked(key)).collect()
 }
 
 impl HostSource {
+    /// The entry of the mount `key`.
+    fn read(key: &str, entry: Value) -> Result<HostSource> {
+        serde_json::from_value(entry).map_err(|_| {
+            let expected = r#"a path, or {"path": "/DIRECTORY", "file": {"device": [MAJOR, MINOR], "inode": NUMBER}}"#;
+            error!("Images::new: {MOUNTS}: {key}: expected {expected}")
+        })
+    }
+
     fn checked(self, key: String) -> Result<ExternalMount> {
         let (val, expected) = match self {
             HostSource::Known { path, file } => (path, Some(file)),
             HostSource::Path(path) => (path, None),
         };
+        if !Path::new(&val).is_absolute() {
+            bail!("Images::new: {MOUNTS}: {key}: {val:?} is not absolute");
+        }
         let found = FileId::on_host(Path::new(&val)).map_err(|errno| {
             let why = if errno == Errno::LOOP { ": a link in it is not followed" } else { "" };
             error!("Images::new: {MOUNTS}: {val}: {}{why}", words(errno))
@@ -123,6 +143,9 @@ fn of_the_host(
     same: impl Fn(&Path, &Path) -> Option<FileId>,
 ) -> BTreeMap<String, HostSource> {
     let root = theirs.iter().rfind(|mount| mount.path == Path::new("/"));
+    // A container can make very many mounts.
+    let mut on_device: HashMap<&str, Vec<&Mount>> = HashMap::new();
+    ours.iter().for_each(|mount| on_device.entry(&mount.device).or_default().push(mount));
     let own = |mount: &Mount| {
         let of_the_root = root.is_some_and(|root| mount.device == root.device && mount.root.starts_with(&root.root));
         let below_a_bind = named.iter().any(|path| mount.path.starts_with(path));
@@ -130,7 +153,7 @@ fn of_the_host(
     };
     let others = theirs.iter().filter(|mount| mount.path != Path::new("/") && !named.contains(&mount.path.as_path()));
     let source = |mount: &Mount| {
-        let of = ours.iter().filter(|host| host.device == mount.device);
+        let of = on_device.get(mount.device.as_str()).into_iter().flatten();
         let mut paths = of.filter_map(|host| Some(joined(&host.path, mount.root.strip_prefix(&host.root).ok()?)));
         paths.find_map(|path| {
             let file = same(&mount.path, &path)?;
@@ -177,6 +200,37 @@ mod tests {
         }
         let said = with(serde_json::json!({"/x": {"path": place, "file": FILE}})).unwrap_err();
         assert!(said.contains("/place: this is another file than at the checkpoint"), "{said}");
+    }
+
+    #[test]
+    fn each_mistake_of_the_file_is_named_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let with = |text: &str| {
+            fs::write(directory.path().join(MOUNTS), text).unwrap();
+            recorded(directory.path()).unwrap_err().to_string()
+        };
+        let entry =
+            r#"/x: expected a path, or {"path": "/DIRECTORY", "file": {"device": [MAJOR, MINOR], "inode": NUMBER}}"#;
+        for (text, expected) in [
+            ("", "is empty"),
+            ("{", "is not JSON: EOF while parsing an object (line 1, column 1)"),
+            ("null", "expected an object, got null"),
+            ("[]", "expected an object, got an array"),
+            (r#"{"/x": 5}"#, entry),
+            (r#"{"/x": null}"#, entry),
+            (r#"{"/x": {"path": "/etc"}}"#, entry),
+            (r#"{"/x": {"path": "/etc", "file": {"device": 1, "inode": 0}}}"#, entry),
+            (r#"{"/x": "../.."}"#, r#"/x: "../.." is not absolute"#),
+            (r#"{"/x": {"path": "etc", "file": {"device": [1, 1], "inode": 0}}}"#, r#"/x: "etc" is not absolute"#),
+            (r#"{"/x": ""}"#, r#"/x: "" is not absolute"#),
+        ] {
+            assert_eq!(with(text), format!("Images::new: mounts.json: {expected}"), "{text}");
+        }
+        fs::File::create(directory.path().join(MOUNTS)).unwrap().set_len(MOST + 1).unwrap();
+        let said = recorded(directory.path()).unwrap_err().to_string();
+        assert_eq!(said, "Images::new: mounts.json: it is longer than 16 MiB");
+        fs::remove_file(directory.path().join(MOUNTS)).unwrap();
+        assert!(recorded(directory.path()).unwrap().is_empty());
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(super) fn criu_names(container: &Container) -> Result<Vec<String>> {
     let path = format!("/proc/{init}/mountinfo");
     let mounts = mountinfo::parse(&fs::read(&path).with_context(|| format!("read {path}"))?);
     let known = &record.external_descriptors;
-    let begun = if known.is_empty() { descriptors(init) } else { known.clone() };
+    // The state of an older runtime may not have them.
+    let begun = if known.len() < 3 { descriptors(init) } else { known.clone() };
     let mut all = begun.clone();
     for (number, (name, link)) in all.iter_mut().zip(&begun).enumerate() {
         // A program may have moved it (`exec 5>&1`), or have replaced it by another one of them (`exec 1>&2`).

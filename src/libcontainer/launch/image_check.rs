@@ -1,13 +1,13 @@
 //! Checks whether images can be restored with a bundle. CRIU would find the same faults only in the middle of a restore.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::foreign_mounts;
 use super::host_parts::{external_mounts, is_given, stream_names};
-use super::images::{DESCRIPTORS, Images, config_file};
-use crate::criu::{self, memory_faults};
-use crate::error::{Context, Error, Result, bail};
+use super::images::{DESCRIPTORS, Images, NULL, config_file};
+use crate::criu::{self, files_of_the_host, memory_faults};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::plan::Plan;
 use crate::plan::restore::Dumped;
 
@@ -18,7 +18,7 @@ pub use crate::criu::{ImageContents, ImageFault};
 /// # Errors
 /// The directory cannot be read.
 pub fn check(images: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
-    without_memory(images).map(|found| with_memory(images, found))
+    without_memory(images, &HashMap::new()).map(|found| with_memory(images, found))
 }
 
 /// The same for a restore with this plan. `root` is the container's root on the host; links are followed inside it.
@@ -45,19 +45,35 @@ fn with_memory(
     (contents, faults)
 }
 
-fn without_memory(images: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
+fn without_memory(images: &Images, annotations: &HashMap<String, String>) -> Result<(ImageContents, Vec<ImageFault>)> {
     let directory = &images.directory;
     std::fs::read_dir(directory).with_context(|| format!("Images::new: open {}", directory.display()))?;
     let (contents, mut faults) = criu::contents(directory);
     if contents.processes > 0 {
-        if let Err(error) = stream_names(directory) {
-            faults.push(ImageFault::new(DESCRIPTORS, inner(&error, DESCRIPTORS)));
+        match stream_names(directory) {
+            // CRIU may get more names from its own file
+            Ok(names) if config_file(annotations).is_none() => faults.extend(without_name(directory, &names)),
+            Ok(_) => {}
+            Err(error) => faults.push(ImageFault::new(DESCRIPTORS, inner(&error, DESCRIPTORS))),
         }
         if let Err(error) = foreign_mounts::recorded(directory) {
             faults.push(ImageFault::new(foreign_mounts::MOUNTS, inner(&error, foreign_mounts::MOUNTS)));
         }
     }
     Ok((contents, faults))
+}
+
+/// A fault for each file of the host in the images that is none of the standard streams `names`.
+fn without_name(directory: &Path, names: &[String]) -> Vec<ImageFault> {
+    let files = match files_of_the_host(directory) {
+        Ok(files) => files,
+        Err(fault) => return vec![fault],
+    };
+    let is_known = |file: &String| names.iter().any(|name| name.strip_prefix(NULL).unwrap_or(name) == file);
+    let fault = |file| {
+        ImageFault::new(DESCRIPTORS, format!("the name {file} is missing: it is a stream of the host in the images"))
+    };
+    files.iter().filter(|file| !is_known(file)).map(fault).collect()
 }
 
 /// As `check_with_plan`, without a look at the memory.
@@ -70,12 +86,13 @@ pub fn with_plan_without_memory(
     annotations: &HashMap<String, String>,
     root: Option<&Path>,
 ) -> Result<(ImageContents, Vec<ImageFault>)> {
-    let (contents, mut faults) = without_memory(images)?;
+    let (contents, mut faults) = without_memory(images, annotations)?;
     // CRIU may get more names from its own file
     if faults.is_empty() && config_file(annotations).is_none() {
-        let known = external_mounts(plan, root, &images.directory)?;
+        let known = external_mounts(plan, root, &images.directory, &contents)?;
+        let known: HashSet<&str> = known.iter().map(|mount| mount.key.as_str()).collect();
         for (key, path) in &contents.external {
-            if known.iter().all(|mount| mount.key != *key) {
+            if !known.contains(key.as_str()) {
                 let why =
                     format!("the checkpoint has a file of the host at {path}, and config.json mounts no file there");
                 faults.push(ImageFault::new("mounts", why));
@@ -112,7 +129,8 @@ pub fn must_be_none(images: &Images, faults: &[ImageFault]) -> Result<()> {
         _ => {
             let lines: String =
                 faults.iter().map(|ImageFault { file, problem }| format!("\n  {file}: {problem}")).collect();
-            bail!("Images::new: {directory} has {} mistakes:{lines}", faults.len())
+            let text = format!("Images::new: {directory} has {} mistakes:{lines}", faults.len());
+            Err(error!("several mistakes").reworded(text))
         }
     }
 }

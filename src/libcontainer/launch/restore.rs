@@ -27,8 +27,8 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::config::Warning;
 use crate::container::{Container, Lock, Reserved};
 use crate::criu::{
-    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, CriuVersion, InheritFd,
-    JoinNamespace, Notice, Options, Setup,
+    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, CriuVersion, ExternalMount,
+    InheritFd, JoinNamespace, Notice, Options, Setup,
 };
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Namespace;
@@ -148,7 +148,8 @@ impl Restore<'_> {
             Ok((criu, directories))
         })?;
         self.enter_groups(&criu, resources.cgroup())?;
-        let request = self.request(&criu, &directories, &root, &bound, inherited)?;
+        let mounts = host_parts::external_mounts(self.new.plan, Some(&root), &self.images.directory, &contents)?;
+        let request = self.request(&criu, &directories, &bound, inherited, mounts)?;
         criu.send_request(&request)?;
         let mut making = Making {
             reserved,
@@ -234,9 +235,9 @@ impl Restore<'_> {
         &self,
         criu: &Criu,
         directories: &Directories,
-        root: &Path,
         bound: &Path,
         inherit_fd: Vec<InheritFd>,
+        ext_mnt: Vec<ExternalMount>,
     ) -> Result<CriuReq> {
         let version = criu.version();
         let needs = [
@@ -266,7 +267,7 @@ impl Restore<'_> {
             root: Some(bound.to_string_lossy().into_owned()),
             inherit_fd,
             join_ns,
-            ext_mnt: host_parts::external_mounts(self.new.plan, Some(root), &self.images.directory)?,
+            ext_mnt,
             cg_root: cgroup_roots(criu.pid())?,
             lsm_profile: self.lsm_profile.clone(),
             lsm_mount_context: self.lsm_mount_context.clone(),
