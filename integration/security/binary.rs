@@ -92,3 +92,42 @@ fn the_mount_of_the_binary_cannot_be_changed_while_an_exec_comes_in() {
     assert_eq!(done().trim(), "1", "{}", said());
     assert!(!said().contains("seen 0,"), "the attacker has seen nobody: {}", said());
 }
+
+/// The part of a program that is read-only after its start (elf(5), PT_GNU_RELRO): the addresses in the process, of whole pages.
+fn read_only_part(program: &[u8], first_address: usize) -> std::ops::Range<usize> {
+    let word = |at: usize| usize::from_ne_bytes(program[at..at + 8].try_into().unwrap());
+    let half = |at: usize| usize::from(u16::from_ne_bytes([program[at], program[at + 1]]));
+    // the 64-bit file header, and one program header
+    let headers = (0..half(0x38)).map(|n| word(0x20) + n * half(0x36));
+    let of_type = |kind: u32| headers.clone().find(|at| program[*at..at + 4] == kind.to_ne_bytes()).unwrap();
+    let (loaded, sealed) = (of_type(1), of_type(0x6474_e552));
+    let page = rustix::param::page_size();
+    let moved = first_address.wrapping_sub(word(loaded + 0x10) & !(page - 1));
+    let begin = word(sealed + 0x10).wrapping_add(moved);
+    begin & !(page - 1)..(begin + word(sealed + 0x28)) & !(page - 1)
+}
+
+#[test]
+fn what_is_read_only_after_the_start_is_read_only_in_init() {
+    needs_root!("a look at a process that is closed");
+    only!(Who::Us; "it is about our binary");
+    let world = World::running(&["sleep", "1000"]);
+    world.create().ok();
+    let of_init = |file: &str| fs::read(format!("/proc/{}/{file}", world.pid())).unwrap();
+    let maps = String::from_utf8(of_init("maps")).unwrap();
+    let parts: Vec<_> = maps
+        .lines()
+        .map(|line| {
+            let (range, rest) = line.split_once(' ').unwrap();
+            let (begin, end) = range.split_once('-').unwrap();
+            let address = |text: &str| usize::from_str_radix(text, 16).unwrap();
+            (address(begin)..address(end), rest.starts_with("r--"))
+        })
+        .collect();
+    let part = read_only_part(&of_init("exe"), parts[0].0.start);
+    assert!(!part.is_empty());
+    for at in part.clone().step_by(rustix::param::page_size()) {
+        let (_, read_only) = parts.iter().find(|(range, _)| range.contains(&at)).unwrap();
+        assert!(read_only, "{at:#x} of {part:#x?}: {maps}");
+    }
+}

@@ -142,30 +142,12 @@ mod tests {
 
     use super::*;
     use crate::sys::clone::{clone, exit};
-    use crate::sys::seccomp::{Program, load};
+    use crate::sys::seccomp::{failing, load};
     use rustix::process::{WaitId, WaitIdOptions};
-
-    /// A filter under which close_range(2) does not exist.
-    fn without_close_range() -> Program {
-        let instruction = |code: u16, jumps: [u8; 2], k: u32| {
-            let halves = [code.to_ne_bytes().to_vec(), jumps.to_vec(), k.to_ne_bytes().to_vec()];
-            halves.concat()
-        };
-        let number = u32::try_from(libc::SYS_close_range).unwrap();
-        let denied = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
-        // bpf(4): load the number, jump if it is that one, return
-        let lines = [
-            instruction(0x20, [0, 0], 0),
-            instruction(0x15, [0, 1], number),
-            instruction(6, [0, 0], denied),
-            instruction(6, [0, 0], libc::SECCOMP_RET_ALLOW),
-        ];
-        Program::from_bytes(&lines.concat()).unwrap()
-    }
 
     #[test]
     fn descriptors_are_closed_with_and_without_close_range() {
-        let program = without_close_range();
+        let program = failing(libc::SYS_close_range, Errno::NOSYS);
         let file = std::fs::File::open("/dev/null").unwrap();
         let copies = [10, 11, 40, 300].map(|least| rustix::io::fcntl_dupfd_cloexec(&file, least).unwrap());
         copies.iter().for_each(|copy| rustix::io::fcntl_setfd(copy, rustix::io::FdFlags::empty()).unwrap());

@@ -85,8 +85,7 @@ pub fn map_again_from(file: &OwnFile) -> Result<(), Errno> {
     if own.threads != 1 {
         return Err(Errno::BUSY);
     }
-    let [begin, .., end] = own.map.strings;
-    super::command_line::remember(address(begin), address(end));
+    super::command_line::remember(own.map.strings.map(address));
     own.map_again(file)
 }
 
@@ -314,7 +313,9 @@ impl Piece {
         }
         if self.read_only > 0 {
             // SAFETY: this part of the program was read-only before, so nothing writes to it.
-            unsafe { libc::mprotect(self.at as *mut c_void, self.read_only.min(self.length), libc::PROT_READ) };
+            let done =
+                unsafe { libc::mprotect(self.at as *mut c_void, self.read_only.min(self.length), libc::PROT_READ) };
+            super::checked(done.into())?;
         }
         Ok(())
     }
@@ -330,7 +331,11 @@ impl Piece {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
     use super::*;
+    use crate::sys::clone::{clone, exit};
+    use crate::sys::seccomp::{failing, load};
 
     fn header(kind: u32, flags: u32, offset: u64, address: u64, in_file: u64, in_memory: u64) -> libc::Elf64_Phdr {
         libc::Elf64_Phdr {
@@ -372,6 +377,22 @@ mod tests {
         for other in ["/bin/sh", "/dev/null"] {
             assert_eq!(own.must_be_from(file(other).as_fd()), Err(Errno::NOEXEC), "{other}");
         }
+    }
+
+    #[test]
+    fn a_part_that_stays_writable_is_an_error() {
+        let own = OwnProgram::of_now().unwrap();
+        assert!(own.pieces.iter().any(|piece| piece.read_only > 0));
+        let filter = failing(libc::SYS_mprotect, Errno::NOSPC);
+        let mut file = Some(OwnFile(open_own().unwrap()));
+        let (_, child) = clone(0, None, |alone| {
+            let denied = rustix::thread::set_no_new_privs(true).and_then(|()| load(&filter, 0).map(drop));
+            let mapped = file.take().map(|file| own.map_again_in_child(alone, &file));
+            exit(if denied.is_ok() && mapped == Some(Err(Errno::NOSPC)) { 7 } else { 1 })
+        })
+        .unwrap();
+        let ended = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED).unwrap();
+        assert_eq!(ended.unwrap().exit_status(), Some(7));
     }
 
     #[test]

@@ -171,6 +171,20 @@ pub fn takes_flag(name: &str) -> bool {
     checked(result) == Err(Errno::FAULT)
 }
 
+/// A filter under which one system call returns this error, and does nothing.
+#[cfg(test)]
+pub(super) fn failing(call: libc::c_long, errno: Errno) -> Program {
+    let instruction = |code, [jump_true, jump_false]: [u8; 2], k| SockFilter { code, jump_true, jump_false, k };
+    let returned = libc::SECCOMP_RET_ERRNO | errno.raw_os_error().unsigned_abs();
+    // bpf(4): load the number, jump if it is that one, return
+    Program(vec![
+        instruction(0x20, [0, 0], 0),
+        instruction(0x15, [0, 1], u32::try_from(call).unwrap()),
+        instruction(6, [0, 0], returned),
+        instruction(6, [0, 0], libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
