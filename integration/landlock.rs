@@ -9,7 +9,7 @@ use crate::{needs, only, ordinary};
 const OLD: &str = "this kernel has no Landlock of ABI 6 (Linux 6.12)";
 
 fn abi() -> u32 {
-    libcontainer::sys::landlock::abi()
+    libcontainer::internals::abi()
 }
 
 fn with(policy: &Value, script: &str) -> World {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use libcontainer::sys::errno::in_words;
+use libcontainer::in_words;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -11,10 +11,9 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
 use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::Process;
-use libcontainer::launch::notify::NotifySocket;
-use libcontainer::sys::signals;
-use libcontainer::wait::{asks_to_end, limits, timespec};
+use libcontainer::internals::signals;
+use libcontainer::internals::wait::{asks_to_end, limits, timespec};
+use libcontainer::{NotifySocket, Process};
 
 use crate::relay::Relay;
 
@@ -76,7 +75,7 @@ pub fn supervise(
     let mut ending = false;
     loop {
         let mut fds = vec![PollFd::new(process, PollFlags::IN), PollFd::new(&held.0, PollFlags::IN)];
-        fds.extend(notify.map(NotifySocket::poll));
+        fds.extend(notify.map(|notify| PollFd::new(notify, PollFlags::IN)));
         let places = relay.as_ref().map(|relay| relay.polls(&mut fds));
         wait(&mut fds, None)?;
         let ready: Vec<_> = fds.iter().map(PollFd::revents).collect();

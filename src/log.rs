@@ -8,8 +8,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libcontainer::printable::lines;
-use libcontainer::sys::errno::{in_words, words};
+use libcontainer::in_words;
+use libcontainer::internals::{lines, words};
 use rustix::io::Errno;
 
 use crate::cli::Global;

@@ -11,17 +11,17 @@ mod relay;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use libcontainer::sys::errno::chain_in_words;
+use libcontainer::internals::chain_in_words;
 
 use cli::{Command, Stop, Typed};
 
 /// In a debug build, this allocator ends a forked child that uses the heap.
 #[cfg(debug_assertions)]
 #[global_allocator]
-static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
+static HEAP: libcontainer::WatchedHeap = libcontainer::WatchedHeap;
 
 fn main() -> ExitCode {
-    libcontainer::sys::stack::with_room(parse_and_run)
+    libcontainer::internals::with_room(parse_and_run)
 }
 
 fn parse_and_run() -> ExitCode {
@@ -49,8 +49,8 @@ fn answer(text: &str) -> ExitCode {
 }
 
 fn run_command(typed: &Typed, args: &[OsString]) -> ExitCode {
-    libcontainer::sys::signals::reset_sigchld();
-    libcontainer::wait::signals_end_hooks();
+    libcontainer::internals::signals::reset_sigchld();
+    libcontainer::internals::wait::signals_end_hooks();
     let log = match log::Log::open(&typed.global) {
         Ok(log) => log,
         Err(said) => {
@@ -73,8 +73,8 @@ fn run_command(typed: &Typed, args: &[OsString]) -> ExitCode {
             };
             log.error(&format!("{prefix}{}", chain_in_words(error.chain())));
             // Ends by the same signal, so that its sender, and a shell between, see the reason.
-            if let Some(signal) = libcontainer::wait::heard() {
-                let _ = libcontainer::sys::signals::end_by(signal);
+            if let Some(signal) = libcontainer::internals::wait::heard() {
+                let _ = libcontainer::internals::signals::end_by(signal);
             }
             ExitCode::from(status)
         }

@@ -3,8 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Result, anyhow, bail};
-use libcontainer::sys::fds::take_handed_down;
-use libcontainer::{Afterwards, Allow, wait};
+use libcontainer::internals::take_handed_down;
+use libcontainer::internals::wait;
+use libcontainer::{Afterwards, Allow};
 use rustix::fs::OFlags;
 
 use super::session::Session;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use libcontainer::{Bundle, check_id, protect_program, wait};
+use libcontainer::internals::wait;
+use libcontainer::{Bundle, check_id, protect_program};
 
 use super::making::{Detached, consoles};
 use super::session::Session;

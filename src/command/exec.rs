@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::capability;
-use libcontainer::{At, Container, Kind, Paused, ProcessObject, protect_program, wait};
+use libcontainer::internals::wait;
+use libcontainer::{At, Container, Kind, Paused, ProcessObject, protect_program};
 
 use super::making::{Detached, close_on_exec_behind, consoles, listen_fds};
 use super::session::Session;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::wait;
+use libcontainer::internals::wait;
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 

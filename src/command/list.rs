@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, bail};
 use libcontainer::host::user_name;
-use libcontainer::sys::errno::words;
+use libcontainer::internals::words;
 use libcontainer::{Container, Status};
 use rustix::io::Errno;
 use serde_json::Value;

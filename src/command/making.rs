@@ -4,7 +4,8 @@ use std::env;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use libcontainer::{CgroupUse, Console, Create, Creator, Keyring, Manager, Master, Protection, RootChange, Rootless};
+use libcontainer::internals::Creator;
+use libcontainer::{CgroupUse, Console, Create, Keyring, Manager, Master, Protection, RootChange, Rootless};
 
 use super::session::{Session, manager};
 use crate::cli::Making;
@@ -14,7 +15,7 @@ use crate::cli::Making;
 pub fn listen_fds() -> u32 {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
-        (Some(count), None) if (3..count.saturating_add(3)).all(libcontainer::sys::fds::is_handed_down) => count,
+        (Some(count), None) if (3..count.saturating_add(3)).all(libcontainer::internals::is_handed_down) => count,
         (Some(count), Some(pid)) if pid == std::process::id() => count,
         _ => 0,
     }
@@ -23,7 +24,7 @@ pub fn listen_fds() -> u32 {
 /// Hooks do not inherit other open descriptors of our caller than the first `passed_on` after the standard streams. The container's
 /// process closes them in any case, so an error does not matter.
 pub fn close_on_exec_behind(passed_on: u32) {
-    let _ = libcontainer::sys::fds::close_on_exec_from(passed_on.saturating_add(3));
+    let _ = libcontainer::internals::close_on_exec_from(passed_on.saturating_add(3));
 }
 
 /// Whether the process has a terminal (`process.terminal`).

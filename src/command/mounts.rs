@@ -1,7 +1,8 @@
 //! `mounts add` and `mounts remove`: mounts of a container that runs.
 
 use anyhow::{Context, Result, bail};
-use libcontainer::{MountList, wait};
+use libcontainer::MountList;
+use libcontainer::internals::wait;
 
 use super::session::Session;
 use crate::cli::Mounts;

@@ -1,7 +1,7 @@
 //! `pause` and `resume`: freeze and thaw a container.
 
 use anyhow::Result;
-use libcontainer::wait;
+use libcontainer::internals::wait;
 
 use super::session::Session;
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use libcontainer::{Allow, Bundle, Creator, check_id, wait};
+use libcontainer::internals::{Creator, wait};
+use libcontainer::{Allow, Bundle, check_id};
 
 use super::making::{Detached, consoles};
 use super::session::Session;

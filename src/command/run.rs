@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use libcontainer::launch::delete::{Leftovers, remove_own};
-use libcontainer::launch::notify::{self, NotifySocket};
-use libcontainer::sys::errno::words;
-use libcontainer::{Bundle, Container, Master, Ready, Root, check_id, protect_program, wait};
+use libcontainer::internals::wait;
+use libcontainer::internals::words;
+use libcontainer::{Bundle, Container, Master, NotifySocket, Ready, Root, check_id, protect_program};
 
 use rustix::io::Errno;
 
@@ -112,7 +111,7 @@ fn attend(
     ready.pass_on_pidfd(making.pidfd_socket.as_deref(), "standard")?;
     let relay = master.map(|master| Relay::begin(master.receive()?)).transpose()?;
     let notify = match manager() {
-        Some(manager) => NotifySocket::bind(&notify::directory(&root.path().join(id)), &manager)?,
+        Some(manager) => root.notify_socket(id, &manager)?,
         None => None,
     };
     Ok(Attended { relay, notify })
@@ -122,7 +121,7 @@ fn attend(
 /// program's.
 pub(super) fn end(session: &Session<'_>, container: Container) {
     let id = container.record().id.clone();
-    match remove_own(container, Leftovers::Own) {
+    match container.delete_ended() {
         Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),
         Err(error) => session.log.error(&format!("remove container {id:?}: {error}")),
     }

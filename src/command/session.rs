@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use libcontainer::sys::errno::words;
+use libcontainer::internals::words;
 use libcontainer::{Environment, Explanation, Kind, Line, ProgramEnvironment, Progress, Ready, Root, Times};
 
 use rustix::io::Errno;

@@ -9,7 +9,7 @@ use libcontainer::config::example::{ExampleUser, document, tabbed};
 use libcontainer::config::image_config;
 use libcontainer::host::Cgroups;
 use libcontainer::host::cgroups::Layout;
-use libcontainer::wait;
+use libcontainer::internals::wait;
 
 use serde_json::{Value, json};
 

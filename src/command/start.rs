@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 
 use anyhow::Result;
-use libcontainer::launch::notify::{self, NotifySocket};
 use libcontainer::{Began, Container};
 
 use super::making::close_on_exec_behind;
@@ -12,9 +11,10 @@ use super::session::{Session, manager};
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     // For the poststart hooks.
     close_on_exec_behind(0);
-    let mut container = session.root()?.load(id)?;
+    let root = session.root()?;
+    let mut container = root.load(id)?;
     let Some(manager) = manager() else { return start(session, &mut container) };
-    let Some(notify) = NotifySocket::bind(&notify::directory(container.directory()), &manager)? else {
+    let Some(notify) = root.notify_socket(id, &manager)? else {
         return start(session, &mut container);
     };
     // Opened before the start: afterwards its pid may soon belong to another process.

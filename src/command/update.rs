@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, anyhow};
 use libcontainer::config;
-use libcontainer::{At, Faults, Schemata, Update, wait};
+use libcontainer::internals::wait;
+use libcontainer::{At, Faults, Schemata, Update};
 use serde_json::{Value, json};
 
 use super::session::Session;

@@ -65,9 +65,8 @@ impl<'a> Create<'a> {
         self
     }
 
-    /// Its program gets a socket in NOTIFY_SOCKET for its ready message (sd_notify(3)). The caller makes this socket,
-    /// in the directory `notify` of the container's own directory, and reads from it.
-    #[doc(hidden)]
+    /// Its program gets a socket in NOTIFY_SOCKET for its ready message (sd_notify(3)). The caller binds this socket
+    /// (`Root::notify_socket`) and reads from it.
     pub fn notify(mut self) -> Self {
         self.flags.notify = Some(notify::directory(&self.root.path().join(&self.flags.id)));
         self

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::container::{Claim, Container, Root, check_id, is_ending};
 use crate::error::{Context, Error, Kind, Result, bail};
-use crate::launch::delete::{Leftovers, destroy, kill_while_locked};
+use crate::launch::delete::{Leftovers, destroy, kill_while_locked, remove_own};
 use crate::launch::undo::undo;
 use crate::status::Status;
 use crate::sys::signals;
@@ -69,6 +69,25 @@ impl Container {
         };
         let leftovers = Leftovers::of(&self, force)?;
         destroy(self, &lock, leftovers)
+    }
+
+    /// Removes it as `delete` does, after the caller has seen the end of its first process. If another process has deleted it, or if
+    /// another container has its id by now, removes nothing, and that is not an error.
+    ///
+    /// ```no_run
+    /// use libcontainer::{Bundle, Root};
+    ///
+    /// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+    /// let (container, process) = root.create("box", &bundle).run()?;
+    /// process.wait()?;
+    /// container.delete_ended()?.iter().for_each(|warning| eprintln!("{warning}"));
+    /// # Ok::<(), libcontainer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Something could not be removed. The container then still exists.
+    pub fn delete_ended(self) -> Result<Vec<Error>> {
+        remove_own(self, Leftovers::Own)
     }
 
     /// A process closes its streams a moment before its end can be seen. On a busy machine this moment is long.

@@ -17,6 +17,7 @@ mod images;
 mod list;
 mod live_mounts;
 mod network;
+mod notify;
 mod process;
 mod process_object;
 mod progress;
@@ -29,7 +30,7 @@ pub mod stats;
 mod sub_cgroups;
 mod update;
 
-pub use bundle::{Bundle, absolute};
+pub use bundle::Bundle;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::Dump;
 pub use console::{Console, Master};
@@ -37,11 +38,12 @@ pub use container::{Began, State, Stopped};
 pub use create::Create;
 pub use delete::Force;
 pub use events::{Events, Happened};
-pub use exec::{Exec, NOT_STARTED, Paused};
+pub use exec::{Exec, Paused};
 #[cfg(feature = "checkpoint")]
 pub use images::RestoreExplanation;
 pub use live_mounts::MountList;
 pub use network::Interface;
+pub use notify::NotifySocket;
 pub use process::Process;
 pub use process_object::ProcessObject;
 pub use progress::{Explanation, Progress, Ready};

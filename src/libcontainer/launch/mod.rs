@@ -63,7 +63,6 @@ mod user_namespace;
 
 pub use child::Child;
 pub use identity::Identity;
-pub use launched::Launched;
 pub use open::{Opened, Times, open_all};
 #[cfg(any(test, fuzzing))]
 pub(crate) use rtnetlink::read_bytes as netlink_reads;

@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
 use super::scm_rights;
@@ -24,7 +24,18 @@ const NAME: &str = "notify.sock";
 /// The largest number of messages that are read at once: a program that sends without end must not block everything else.
 const MOST_MESSAGES: usize = 16;
 
-/// The container's socket, bound, and a socket connected to the service manager.
+/// The socket to which a container sends that it is ready (sd_notify(3)), and a connection to the service manager.
+///
+/// ```no_run
+/// use libcontainer::{Bundle, Root};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// let (mut container, process) = root.create("box", &bundle).notify().create()?;
+/// let socket = root.notify_socket("box", "/run/systemd/notify")?.expect("made with `notify`");
+/// container.start()?;
+/// socket.wait_until_ready(process.pidfd(), process.pid())?;
+/// # Ok::<(), libcontainer::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct NotifySocket {
     container: UnixDatagram,
@@ -48,7 +59,7 @@ impl NotifySocket {
     ///
     /// # Errors
     /// `manager` (a path, or `@name` for an abstract one) does not listen, or the kernel's error.
-    pub fn bind(directory: &Path, manager: &str) -> Result<Option<NotifySocket>> {
+    pub(crate) fn bind(directory: &Path, manager: &str) -> Result<Option<NotifySocket>> {
         let opened = match File::open(directory) {
             Ok(opened) => opened,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -122,10 +133,12 @@ impl NotifySocket {
         wait::ready(&[(ours.as_fd(), PollFlags::empty())], Some(Instant::now() + limits::BARRIER))?;
         Ok(())
     }
+}
 
-    /// Readable when the container has sent something.
-    pub fn poll(&self) -> PollFd<'_> {
-        PollFd::new(&self.container, PollFlags::IN)
+/// Readable when the container has sent something.
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.container.as_fd()
     }
 }
 

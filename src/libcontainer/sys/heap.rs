@@ -15,10 +15,18 @@ pub(super) fn forbid() {
     }
 }
 
-/// The system's allocator, which ends a child that uses it. The program names it as its `#[global_allocator]` in a debug build,
-/// and so do the tests.
+/// The system's allocator, which ends a child that uses it. A program can name it as its `#[global_allocator]` in a debug build.
+/// A release build of it checks nothing.
+///
+/// ```standalone_crate
+/// #[cfg(debug_assertions)]
+/// #[global_allocator]
+/// static HEAP: libcontainer::WatchedHeap = libcontainer::WatchedHeap;
+///
+/// assert!(!String::from("allocated").is_empty());
+/// ```
 #[derive(Debug)]
-pub struct Watched;
+pub struct WatchedHeap;
 
 fn must_be_allowed(said: &[u8]) {
     if FORBIDDEN.load(Ordering::Relaxed) {
@@ -32,7 +40,7 @@ const ASKED: &[u8] = b"coracle: memory asked for after the clone\n";
 const GIVEN_BACK: &[u8] = b"coracle: memory given back after the clone\n";
 
 // SAFETY: every call is passed to the system's allocator unchanged, or does not return.
-unsafe impl GlobalAlloc for Watched {
+unsafe impl GlobalAlloc for WatchedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         must_be_allowed(ASKED);
         // SAFETY: the caller's promise, handed on.
@@ -70,13 +78,13 @@ mod tests {
     fn ends_by(does: impl FnOnce(*mut u8, Layout)) -> Option<i32> {
         let layout = Layout::new::<u64>();
         // SAFETY: the layout is not of size zero.
-        let memory = unsafe { Watched.alloc(layout) };
+        let memory = unsafe { WatchedHeap.alloc(layout) };
         let child = clone(0, None, |_| {
             does(memory, layout);
             exit(0)
         });
         // SAFETY: made above with that layout; the child has its own copy.
-        unsafe { Watched.dealloc(memory, layout) };
+        unsafe { WatchedHeap.dealloc(memory, layout) };
         let (_, pidfd) = child.unwrap();
         let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
         status.unwrap().terminating_signal()
@@ -87,10 +95,10 @@ mod tests {
         assert_eq!(ends_by(|_, _| {}), None);
         let asks = |_: *mut u8, layout: Layout| {
             // SAFETY: the layout is not of size zero.
-            let _ = black_box(unsafe { Watched.alloc(layout) });
+            let _ = black_box(unsafe { WatchedHeap.alloc(layout) });
         };
         assert_eq!(ends_by(asks), Some(libc::SIGILL));
         // SAFETY: made with that layout.
-        assert_eq!(ends_by(|memory, layout| unsafe { Watched.dealloc(memory, layout) }), Some(libc::SIGILL));
+        assert_eq!(ends_by(|memory, layout| unsafe { WatchedHeap.dealloc(memory, layout) }), Some(libc::SIGILL));
     }
 }

@@ -23,6 +23,7 @@ pub mod errno;
 pub mod exec;
 pub mod fd_sender;
 pub mod fds;
+#[cfg(feature = "checkpoint")]
 pub mod handed;
 pub mod heap;
 pub mod host_proc;

@@ -18,7 +18,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Ends a child of ours that uses the heap.
 #[global_allocator]
-static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
+static HEAP: libcontainer::WatchedHeap = libcontainer::WatchedHeap;
 
 /// What other threads do: allocate, lock, open files, and log.
 fn is_busy(done: &AtomicBool, shared: &Mutex<Vec<String>>, log: &Mutex<std::fs::File>) {
