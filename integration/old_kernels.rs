@@ -64,7 +64,7 @@ const ROWS: [Row; 21] = [
 ];
 
 /// Tags for something that is not a call, or for an argument in memory, which no filter can see: why there is no row.
-const NO_CALL: [(&str, &str, &str); 16] = [
+const NO_CALL: [(&str, &str, &str); 15] = [
     ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("6.8", "plan/mount_entry.rs", "the order of a text"),
@@ -77,7 +77,6 @@ const NO_CALL: [(&str, &str, &str); 16] = [
     ("6.15", "init/mounts.rs", "a mount that open_tree(2) is given"),
     ("4.17", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
     ("5.6", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
-    ("5.11", "cgroup/devices.rs", "how memory is counted"),
     ("5.5", "cgroup/mod.rs", "how long a write takes"),
     ("5.14", "cgroup/kill.rs", "a file of a cgroup"),
     ("5.17", "cgroup/oom.rs", "a number in a file of a cgroup"),

@@ -9,8 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libcontainer::in_words;
-use libcontainer::internals::{lines, words};
-use rustix::io::Errno;
+use libcontainer::internals::lines;
 
 use crate::cli::Global;
 use crate::flags;
@@ -221,8 +220,7 @@ impl Sink {
                 let is_fifo = || path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
                 let said = match error.raw_os_error() {
                     Some(libc::ENXIO) if is_fifo() => "no process reads this fifo".to_owned(),
-                    Some(errno) => words(Errno::from_raw_os_error(errno)),
-                    None => error.to_string(),
+                    _ => in_words(&error),
                 };
                 Err(format!("open {}: {said}", path.display()))
             }

@@ -203,7 +203,9 @@ impl From<rustix::io::Errno> for Error {
 
 impl From<nix::errno::Errno> for Error {
     fn from(errno: nix::errno::Errno) -> Error {
-        Error::new(Kind::Os(errno as i32), in_words(&errno))
+        // nix loses the number of an errno that it does not know
+        let kind = if errno == nix::errno::Errno::UnknownErrno { Kind::Other } else { Kind::Os(errno as i32) };
+        Error::new(kind, in_words(&errno))
     }
 }
 

@@ -100,7 +100,7 @@ impl Container {
         };
         self.kill(signal, stopped)?;
         let Some(process) = process else { return Ok(()) };
-        if wait::readable(process.as_fd(), Some(Instant::now() + time))? {
+        if wait::readable(process.as_fd(), Instant::now().checked_add(time))? {
             return Ok(());
         }
         self.kill(libc::SIGKILL, Stopped::Fine)?;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -112,12 +111,7 @@ fn detach_all(cgroup: &OwnedFd, programs: &[u32]) -> Result<(), Errno> {
 
 /// Loads the program. An error contains the verifier's message.
 fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
-    let first = match bpf::load_device_program(instructions, &mut []) {
-        // KERNEL(5.11): before, a program counted as locked memory.
-        Err(Errno::PERM) => with_unlimited_memlock(|| bpf::load_device_program(instructions, &mut [])),
-        other => other,
-    };
-    first.map_err(|errno| {
+    bpf::load_device_program(instructions, &mut []).map_err(|errno| {
         let mut log = vec![0u8; 1 << 16];
         let verified = matches!(errno, Errno::INVAL | Errno::ACCESS);
         let said = match verified.then(|| bpf::load_device_program(instructions, &mut log)) {
@@ -130,16 +124,6 @@ fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
         let error = if said.is_empty() { error } else { error!("{error}: the verifier says {:?}", said.trim()) };
         Refusal { errno, error }
     })
-}
-
-/// Calls `act` while RLIMIT_MEMLOCK is unlimited, and then restores the limit, because the container inherits it.
-fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let word = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
-    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(word)?;
-    setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY).map_err(word)?;
-    let done = act();
-    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard).map_err(word)?;
-    done
 }
 
 /// The error if no cgroup directory exists, because coracle could not make one.

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags};
 use crate::error::{Context, Result};
 use crate::host::Namespace;
 use crate::status::ProcessState;
+use crate::sys::errno::from_number;
 use crate::sys::process_stat::ProcessStat;
 
 /// The fields of /proc/PID/stat for a process, or of /proc/PID/task/TID/stat for a thread, that say whether it lives.
@@ -120,7 +121,7 @@ pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
     let threads = match threads(pid) {
         Ok(threads) => threads,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)),
+        Err(error) => return Err(error.raw_os_error().map_or(Errno::IO, from_number)),
     };
     for tid in threads {
         match life_in(&stat_of_thread(pid, tid))? {

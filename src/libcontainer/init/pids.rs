@@ -23,7 +23,7 @@ use super::{credentials, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::sys::clone::Alone;
-use crate::sys::errno::retry;
+use crate::sys::errno::{from_number, retry};
 use crate::sys::host_proc::HostProc;
 use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::Allowed;
@@ -98,7 +98,7 @@ fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> 
         MemberEnd::Context(context) => Ok(context),
         MemberEnd::Ended => {
             let errno = status.and_then(|status| status.exit_status()).filter(|errno| *errno > 0);
-            Err(Trouble::saying(errno.map_or(Errno::CHILD, Errno::from_raw_os_error), MEMBER))
+            Err(Trouble::saying(errno.map_or(Errno::CHILD, from_number), MEMBER))
         }
     }
 }

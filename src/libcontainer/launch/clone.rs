@@ -25,7 +25,7 @@ use crate::sys::command_line::CommandLine;
 use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
 use crate::sys::page::FirstChildPage;
-use crate::sys::sched::set_affinity;
+use crate::sys::sched::{own_affinity, set_affinity};
 use crate::sys::signals;
 use crate::wire::{Failure, Up, Words};
 
@@ -39,8 +39,8 @@ impl Opened {
     /// The error of clone3(2), with the namespaces that were requested.
     pub fn launch<'a>(mut self, plan: &'a Plan, cgroup: Option<&Cgroup>, protected: Protected) -> Result<Launched<'a>> {
         let affinity = plan.initial_affinity.as_ref().map(|(at, cpus)| -> Result<FormerCpus> {
-            let before = rustix::thread::sched_getaffinity(None).ok();
-            set_affinity(0, cpus).map_err(|errno| error!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
+            let before = own_affinity().with_context(|| format!("{at}: sched_getaffinity"))?;
+            set_affinity(0, cpus).with_context(|| format!("{at}: sched_setaffinity {cpus:x?}"))?;
             Ok(FormerCpus(before))
         });
         let affinity = affinity.transpose()?;
@@ -66,6 +66,7 @@ impl Opened {
         let results = init::StepResults::with_room(steps);
         let ours_alone = matches!(by, ProtectedBy::Us);
         let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
+        let was_dumpable = ours_alone && is_dumpable();
         if ours_alone && let Err(errno) = make_undumpable(plan.clone_args.dumpable) {
             signals::restore_mask(blocked);
             bail!("prctl PR_SET_DUMPABLE 0: {}", words(errno));
@@ -82,7 +83,7 @@ impl Opened {
             init::run(&Prepared { nofile, ..prepared })
         });
         signals::restore_mask(blocked);
-        if ours_alone {
+        if was_dumpable {
             make_dumpable_again();
         }
         // This restores our own score. The child keeps its score.
@@ -161,14 +162,12 @@ pub(super) const NOT_PROTECTED: u32 = u32::MAX;
 pub(super) const NO_STREAMS: u32 = u32::MAX - 1;
 
 /// The former CPUs of this thread. A drop restores them.
-struct FormerCpus(Option<rustix::thread::CpuSet>);
+struct FormerCpus(Vec<u64>);
 
 impl Drop for FormerCpus {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            // This fails if these CPUs were removed in the meantime. The kernel has then chosen other CPUs.
-            let _ = rustix::thread::sched_setaffinity(None, before);
-        }
+        // This fails if these CPUs were removed in the meantime. The kernel has then chosen other CPUs.
+        let _ = set_affinity(0, &self.0);
     }
 }
 
@@ -186,6 +185,11 @@ fn make_undumpable(dumpable: Dumpable) -> Result<(), Errno> {
         Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
         Dumpable::UntilMapped => Ok(()),
     }
+}
+
+/// Whether this process is dumpable: its user may have made it undumpable before.
+fn is_dumpable() -> bool {
+    rustix::process::dumpable_behavior().is_ok_and(|behavior| behavior == DumpableBehavior::Dumpable)
 }
 
 /// Makes the process of an ordinary user dumpable again. The files in /proc of an undumpable process belong to root.

@@ -9,14 +9,13 @@ use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_indextoname, if_nametoindex};
-use rustix::io::Errno;
 
 use super::inside::in_network;
 use super::rtnetlink::{Departed, Departures, Rtnetlink};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Namespace;
 use crate::plan::{NetDevice, Plan};
-use crate::sys::errno::words;
+use crate::sys::errno::in_words;
 
 /// Checks that every device exists.
 ///
@@ -205,17 +204,17 @@ fn by_own_names(devices: &[NetDevice]) -> Result<Vec<NetDevice>> {
 }
 
 fn index_of(name: &str) -> Result<u32> {
-    if_nametoindex(name).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))
+    if_nametoindex(name).map_err(|errno| error!("{}", in_words(&errno)))
 }
 
 fn name_of(index: u32) -> Result<String> {
-    let name = if_indextoname(index).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))?;
+    let name = if_indextoname(index).map_err(|errno| error!("{}", in_words(&errno)))?;
     Ok(name.to_string_lossy().into_owned())
 }
 
 /// The names of the devices of our network namespace that are up.
 fn names_up() -> Result<HashSet<String>> {
-    let all = getifaddrs().map_err(|errno| error!("getifaddrs: {}", words(Errno::from_raw_os_error(errno as i32))))?;
+    let all = getifaddrs().map_err(|errno| error!("getifaddrs: {}", in_words(&errno)))?;
     let up = all.filter(|found| found.flags.contains(InterfaceFlags::IFF_UP));
     Ok(up.map(|found| found.interface_name).collect())
 }

@@ -14,10 +14,9 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rustix::io::Errno;
 
 use crate::error::{Context, Result, bail, error};
-use crate::sys::errno::{said_with, words};
+use crate::sys::errno::{from_number, in_words, said_with, words};
 use crate::wait::{self, limits};
 
 /// True for a permanent address of global scope. The kernel makes the others itself.
@@ -157,7 +156,7 @@ impl Rtnetlink {
             socket.set_ext_ack(true)?;
             Ok(Rtnetlink(socket))
         };
-        open().map_err(|error: io::Error| error!("open a netlink socket: {}", io_words(&error)))
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", in_words(&error)))
     }
 
     /// Sets it up or down, and sets other attributes.
@@ -197,13 +196,13 @@ impl Rtnetlink {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        self.0.send(&bytes, 0).map_err(|error| error!("{}", io_words(&error)))?;
+        self.0.send(&bytes, 0).map_err(|error| error!("{}", in_words(&error)))?;
         let mut answers = Vec::new();
         loop {
             if !wait::readable(self.0.as_fd(), Some(Instant::now() + limits::ANSWER))? {
                 bail!("the kernel does not answer on its netlink socket in 10 s");
             }
-            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", io_words(&error)))?;
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", in_words(&error)))?;
             if take_addresses(&bytes, &mut answers)? {
                 return Ok(answers);
             }
@@ -231,7 +230,7 @@ impl Departures {
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Departures(socket))
         };
-        open().map_err(|error: io::Error| error!("open a netlink socket: {}", io_words(&error)))
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", in_words(&error)))
     }
 
     /// The devices that have left since the last call. The kernel sends the message before it answers the request that caused it.
@@ -243,7 +242,7 @@ impl Departures {
         let mut all = Vec::new();
         let until = Instant::now() + limits::ANSWER;
         while wait::readable(self.0.as_fd(), Some(Instant::now()))? {
-            let (bytes, sender) = self.0.recv_from_full().map_err(|error| error!("{}", io_words(&error)))?;
+            let (bytes, sender) = self.0.recv_from_full().map_err(|error| error!("{}", in_words(&error)))?;
             if Instant::now() > until {
                 bail!("the messages on a netlink socket do not end");
             }
@@ -278,7 +277,7 @@ fn take_addresses(mut rest: &[u8], answers: &mut Vec<AddressMessage>) -> Result<
         match payload {
             NetlinkPayload::InnerMessage(RouteMessage::Address(address)) => answers.push(address),
             NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
-                let errno = errno(code.get().checked_neg());
+                let errno = from_number(code.get().saturating_neg());
                 bail!(extended_ack(&header).map_or(words(errno), |said| said_with(&said, errno)));
             }
             NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
@@ -306,16 +305,6 @@ fn extended_ack(refused: &[u8]) -> Option<String> {
     let attributes = NlasIterator::new(refused.get(size_of::<libc::nlmsghdr>()..)?);
     let message = attributes.map_while(Result::ok).find(|attribute| attribute.kind() == MESSAGE)?;
     parse_string(message.value()).ok()
-}
-
-fn io_words(error: &io::Error) -> String {
-    words(errno(error.raw_os_error()))
-}
-
-fn errno(number: Option<i32>) -> Errno {
-    // rustix panics if a number is not an errno.
-    let number = number.filter(|number| (1..4096).contains(number));
-    Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::seccomp::Denied;
 use super::step::{NewMount, Step, What};
 use crate::config::distance;
 use crate::printable::line;
-use crate::sys::errno::{said_with, words};
+use crate::sys::errno::{from_number, said_with, words};
 use crate::wire::{About, Ending, Failure, Request};
 
 /// The whole message for a failed step. `source` is the path of the file that the step mounts.
@@ -92,7 +92,7 @@ impl Plan {
     pub fn denied_always(&self, n: usize) -> Option<(i32, String)> {
         let (step, call) = self.after_filter(n, StepEnd::Killed)?;
         let (errno, so) = match self.filter.as_ref()?.denies(&call)? {
-            Denied::With(errno) => (errno, words(Errno::from_raw_os_error(errno))),
+            Denied::With(errno) => (errno, words(from_number(errno))),
             Denied::ByDeath => (0, KILLED.to_owned()),
         };
         Some((errno, profile_denies(step, &call, &so)))

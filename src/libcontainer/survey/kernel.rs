@@ -67,7 +67,7 @@ fn yes(there: bool) -> There {
 const BURST: [&str; 2] = ["cpu.max.burst", "cpu.cfs_burst_us"];
 const IDLE: [&str; 2] = ["cpu.idle", "cpu.idle"];
 
-static ROWS: [Row; 29] = [
+static ROWS: [Row; 28] = [
     required("pidfd_send_signal", (5, 1), |_| yes(has(Call::PidfdSendSignal))),
     required("fsopen, fspick, fsconfig, fsmount, open_tree, move_mount", (5, 2), |_| yes(has(Call::Fsconfig))),
     required("waitid by pidfd", (5, 4), |_| yes(waits_by_pidfd())),
@@ -125,9 +125,6 @@ static ROWS: [Row; 29] = [
     ),
     optional("faccessat2", (5, 8), "start, not create, reports a program that the user may not execute", |_| {
         yes(has(Call::Faccessat2))
-    }),
-    optional("BPF memory in the memory cgroup", (5, 11), "coracle raises RLIMIT_MEMLOCK for device programs", |_| {
-        There::ByVersion
     }),
     optional("close_range", (5, 9), "descriptors are closed one by one", |_| yes(has(Call::CloseRange))),
     optional("close_range with CLOEXEC", (5, 11), "descriptors are closed one by one", |_| {

@@ -6,7 +6,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::sys::clone::{Alone, clone, exit};
-use crate::sys::errno::words;
+use crate::sys::errno::{from_number, words};
 
 /// Runs `attempt` in a child, which makes system calls only.
 ///
@@ -20,7 +20,7 @@ pub(super) fn in_child(attempt: impl FnOnce(&Alone) -> Result<(), Errno>) -> Res
     let ended = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
     match ended.and_then(|ended| ended.exit_status()) {
         Some(0) => Ok(()),
-        Some(errno) => Err(Errno::from_raw_os_error(errno)),
+        Some(errno) => Err(from_number(errno)),
         None => Err(Errno::INTR),
     }
 }

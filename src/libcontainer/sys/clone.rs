@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use super::errno::from_number;
 use super::namespace::must_be_namespaces;
 use super::page::FirstChildPage;
 use super::shared_memory::OwnWord;
@@ -178,7 +179,7 @@ pub fn replace_by_sibling(_alone: &Alone, flags: u64, first_child: &FirstChildPa
             shared_memory::is_new_process();
             Ok(())
         }
-        Ok(errno) => Err(Errno::from_raw_os_error(-errno)),
+        Ok(errno) => Err(from_number(errno.saturating_neg())),
         Err(_) => Err(Errno::IO),
     }
 }

@@ -68,7 +68,7 @@ fn mapped(address: *mut libc::c_void) -> Result<*mut libc::c_void, Errno> {
 /// errno(3) of the C library's last call.
 fn last_error() -> Errno {
     // SAFETY: errno's location is a valid, thread-local int for the life of the thread.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    errno::from_number(unsafe { *libc::__errno_location() })
 }
 
 /// Ends the process by an undefined instruction, without a system call. The kernel sends SIGILL, which kills a process that

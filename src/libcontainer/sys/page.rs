@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
+use super::errno::from_number;
 use super::shared_memory::{Atomics, SharedMemory};
 
 /// What init says of itself. Init writes it. The runtime reads it, also after init has ended. A process that traces init can write
@@ -164,7 +165,7 @@ impl Page {
     pub fn hook_failure(&self) -> Option<(usize, Errno)> {
         let noted = self.words().hook.load(Ordering::Acquire);
         let call = (noted >> 16).checked_sub(1)? as usize;
-        Some((call, Errno::from_raw_os_error((noted & 0xffff).cast_signed())))
+        Some((call, from_number((noted & 0xffff).cast_signed())))
     }
 
     /// From now on, records when each step begins.
@@ -216,6 +217,11 @@ mod tests {
         assert_eq!(page.hook_failure(), None);
         page.hook_has_not_begun(0, Errno::NOENT);
         assert_eq!(page.hook_failure(), Some((0, Errno::NOENT)));
+        // a process that traces init writes what it likes
+        for word in [1 << 16, u32::MAX] {
+            page.words().hook.store(word, Ordering::Relaxed);
+            assert_eq!(page.hook_failure().unwrap().1, Errno::IO);
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! sched_setattr(2), ioprio_set(2), set_mempolicy(2), personality(2), sched_setaffinity(2), prlimit(2): how a process runs.
+//! sched_setattr(2), ioprio_set(2), set_mempolicy(2), personality(2), sched_setaffinity(2), sched_getaffinity(2), prlimit(2): how a
+//! process runs.
 
 use rustix::io::Errno;
 
@@ -80,6 +81,21 @@ pub fn set_affinity(pid: i32, cpus: &[u64]) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(cpus), cpus.as_ptr()) }).map(drop)
 }
 
+/// The CPUs of the calling thread, as `set_affinity` takes them.
+///
+/// # Errors
+/// Those of sched_getaffinity(2).
+pub fn own_affinity() -> Result<Vec<u64>, Errno> {
+    // CONFIG_NR_CPUS is 8192 at most; the kernel refuses a mask that is too short for this machine
+    let mut cpus = vec![0u64; 8192 / 64];
+    // SAFETY: the kernel writes at most the bytes of the vector.
+    let bytes = checked(unsafe {
+        libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(cpus.as_slice()), cpus.as_mut_ptr())
+    })?;
+    cpus.truncate(usize::try_from(bytes).map_err(|_| Errno::INVAL)?.div_ceil(size_of::<u64>()));
+    Ok(cpus)
+}
+
 /// Sets a resource limit of process `pid` (prlimit(2)).
 ///
 /// # Errors
@@ -88,4 +104,24 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Er
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: limit is a valid rlimit64; no old limit is returned.
     checked(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, 0usize) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpus_of_a_thread_are_restored() {
+        let of_a_thread = || {
+            let before = own_affinity().unwrap();
+            let first = before.iter().find_map(|word| (*word != 0).then(|| word & word.wrapping_neg())).unwrap();
+            let place = before.iter().position(|word| *word != 0).unwrap();
+            let one: Vec<u64> = (0..=place).map(|n| if n == place { first } else { 0 }).collect();
+            set_affinity(0, &one).unwrap();
+            assert_eq!(own_affinity().unwrap()[..=place], one);
+            set_affinity(0, &before).unwrap();
+            assert_eq!(own_affinity().unwrap(), before);
+        };
+        std::thread::spawn(of_a_thread).join().unwrap();
+    }
 }

@@ -88,6 +88,10 @@ const CALLS: &[(&str, Call)] = &[
         container?.checkpoint(images).make().unwrap_err();
         Some(root.load("box").unwrap())
     }),
+    ("stop", |_, _, container| {
+        container.as_ref()?.stop(libc::SIGKILL, Stopped::Fine, Duration::MAX).unwrap();
+        container
+    }),
     ("delete", |root, _, container| {
         assert!(container?.delete(Force::Kill).unwrap().is_empty());
         assert_eq!(root.ids().unwrap(), [""; 0]);
