@@ -14,7 +14,8 @@ use crate::wire::{self, Frame, Inbox};
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
 
-/// The time after which a shim without a container and without a client ends. containerd connects as soon as `start` has answered.
+/// The time after which a shim without a container ends, if no client asks. containerd connects as soon as `start` has answered, and calls
+/// Shutdown as soon as Delete has.
 const ALONE: Duration = Duration::from_secs(20);
 
 /// The number of reads from one connection before others have their turn.
@@ -47,11 +48,12 @@ impl Shim {
         }
     }
 
-    /// Ends a shim that nobody knows, and so nobody ends: `start` was killed before it had answered, or containerd failed to write its
-    /// own files after that.
+    /// Ends a shim that nobody ends: `start` was killed before it had answered, or containerd failed to write its own files after that.
+    /// Or containerd was killed after the last Delete and before Shutdown: 1.6 then connects again, and keeps the bundle until we end.
     fn look_for_company(&mut self) {
         let idle = self.publisher.is_empty() && !self.jobs.any() && self.ending.is_none();
-        let alone = idle && self.containers.is_empty() && self.connections.is_empty();
+        let unknown = self.connections.is_empty() || self.has_deleted;
+        let alone = idle && self.containers.is_empty() && unknown;
         self.alone = alone.then(|| self.alone.unwrap_or_else(|| Instant::now() + ALONE));
         if self.alone.is_some_and(|time| time <= Instant::now()) {
             self.alone = None;
@@ -177,6 +179,7 @@ impl Shim {
         }
         // a process that enters a container has a copy of this stack (`bootstrap::TUNABLES`)
         std::hint::black_box(&mut buffer).fill(0);
+        self.alone = None;
         self.send(token);
         while let Some(frame) = self.next_frame(token) {
             match frame {

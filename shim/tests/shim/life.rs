@@ -1,10 +1,12 @@
 //! A container from its creation to its end.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use rustix::process::Pid;
 
 use crate::messages::bootstrap::RuntimeInfo;
 use crate::messages::google::Empty;
@@ -46,6 +48,18 @@ fn a_container_lives_and_its_events_come_in_order() {
     world.assert_empty();
 }
 
+/// Waits for the end of a shim that nobody ends.
+fn ends_by_itself(path: &Path, pid: Option<Pid>) {
+    let limit = Instant::now() + Duration::from_secs(90);
+    while path.exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if path.exists() {
+        pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        panic!("it still serves");
+    }
+}
+
 #[test]
 fn a_shim_that_nobody_knows_ends() {
     if !root_is_here() {
@@ -56,14 +70,22 @@ fn a_shim_that_nobody_knows_ends() {
     let mut client = world.start();
     let (path, pid) = (client.path.clone(), client.pid.take());
     drop(client);
-    let limit = Instant::now() + Duration::from_secs(90);
-    while path.exists() && Instant::now() < limit {
-        std::thread::sleep(Duration::from_millis(50));
+    ends_by_itself(&path, pid);
+}
+
+/// containerd is killed after it has called Delete and before it calls Shutdown. 1.6 connects to the shim again, and has no task to end.
+#[test]
+fn a_shim_whose_last_container_is_deleted_ends() {
+    if !root_is_here() {
+        return;
     }
-    if path.exists() {
-        pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-        panic!("it still serves");
-    }
+    let world = world();
+    let mut client = world.start_c1();
+    client.close_stdin("c1");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    client.delete("c1", "").expect("Delete");
+    ends_by_itself(&client.path.clone(), client.pid.take());
+    world.assert_empty();
 }
 
 #[test]
