@@ -48,7 +48,20 @@ const MAY: [(&str, &[&str]); 20] = [
     // Messages to criu(8), and its answers.
     ("criu", &["criu", "error", "host::Environment", "wait", "sys"]),
     // The cgroup knows whether the container is paused.
-    ("container", &["container", "error", "status", "cgroup", "host::Environment", "host::Namespace", "wait", "sys"]),
+    (
+        "container",
+        &[
+            "container",
+            "error",
+            "status",
+            "printable::hex",
+            "cgroup",
+            "host::Environment",
+            "host::Namespace",
+            "wait",
+            "sys",
+        ],
+    ),
     (
         "launch",
         &[

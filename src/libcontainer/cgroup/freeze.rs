@@ -1,5 +1,6 @@
 //! The freezer of both versions. A freeze that fails is undone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ impl Cgroup {
     /// # Errors
     /// The freezer's file cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
-        self.freezer().map_or(Ok(false), |(directory, _)| directory_is_frozen(directory))
+        is_frozen(&self.paths)
     }
 
     /// The ancestor that keeps it frozen after `thaw`.
@@ -130,13 +131,25 @@ impl Cgroup {
     }
 
     fn freezer(&self) -> Result<(&PathBuf, CgroupVersion)> {
-        if let Some(directory) = self.paths.get("freezer") {
-            return Ok((directory, CgroupVersion::One));
-        }
-        match self.paths.get("").filter(|directory| exists(&directory.join("cgroup.freeze"))) {
-            Some(directory) => Ok((directory, CgroupVersion::Two)),
-            None => bail!("this container has no cgroup with a freezer"),
-        }
+        freezer(&self.paths)
+    }
+}
+
+/// Whether the cgroup with these directories is frozen. `list` needs no more of a container's cgroup.
+///
+/// # Errors
+/// The freezer's file cannot be read.
+pub fn is_frozen(paths: &BTreeMap<String, PathBuf>) -> Result<bool> {
+    freezer(paths).map_or(Ok(false), |(directory, _)| directory_is_frozen(directory))
+}
+
+fn freezer(paths: &BTreeMap<String, PathBuf>) -> Result<(&PathBuf, CgroupVersion)> {
+    if let Some(directory) = paths.get("freezer") {
+        return Ok((directory, CgroupVersion::One));
+    }
+    match paths.get("").filter(|directory| exists(&directory.join("cgroup.freeze"))) {
+        Some(directory) => Ok((directory, CgroupVersion::Two)),
+        None => bail!("this container has no cgroup with a freezer"),
     }
 }
 

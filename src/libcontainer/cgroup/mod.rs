@@ -53,6 +53,7 @@ pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
 pub(crate) use bus::read_bytes as bus_reads;
 pub(crate) use files::put;
+pub use freeze::is_frozen;
 pub use frozen::{frozen_by, frozen_on_version_1};
 pub use processes::with_names;
 pub use refusal::{never, page_sizes, undone};

@@ -14,10 +14,13 @@ mod reserved;
 mod root;
 mod root_owner;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -35,7 +38,7 @@ pub use remains::Claim;
 pub use reserved::Reserved;
 pub use root::{Root, check_id};
 
-use crate::cgroup::{Cgroup, is_cgroup_file_system};
+use crate::cgroup::{Cgroup, is_cgroup_file_system, is_frozen};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Environment;
 use crate::status::{Observed, ProcessState, Status, status};
@@ -68,7 +71,7 @@ pub struct Container {
     seen: FileVersion,
     /// The owner of state.json.
     owner: u32,
-    environment: Environment,
+    environment: Arc<Environment>,
 }
 
 impl Container {
@@ -77,14 +80,20 @@ impl Container {
         directory: PathBuf,
         id: &str,
         (text, stat): (Vec<u8>, Stat),
-        environment: &Environment,
+        environment: &Arc<Environment>,
     ) -> Result<Container, Unread> {
         let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
         // As bytes: the parser need not check each string for UTF-8.
         let text = String::from_utf8(text).map_err(|error| damaged(&error))?;
         let record: Record = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         record.check(id).map_err(|why| damaged(&why))?;
-        Ok(Container { directory, record, seen: version(&stat), owner: stat.st_uid, environment: environment.clone() })
+        Ok(Container {
+            directory,
+            record,
+            seen: version(&stat),
+            owner: stat.st_uid,
+            environment: Arc::clone(environment),
+        })
     }
 
     /// The record.
@@ -134,12 +143,17 @@ impl Container {
     pub(crate) fn cgroup(&self) -> Cgroup {
         let own = self.record.coracle.as_ref();
         let unit = own.map_or_else(|| self.record.config.cgroups.unit(), |own| own.unit.clone());
-        let mut paths = self.record.cgroup_paths.clone();
-        if self.record.rootless {
-            // runc also records directories that it could not enter.
-            paths.retain(|_, path| path.is_dir());
+        Cgroup::recorded(self.cgroup_directories().into_owned(), unit, &self.environment)
+    }
+
+    /// Its cgroup's directories. For an ordinary user, runc also records those that it could not enter.
+    fn cgroup_directories(&self) -> Cow<'_, BTreeMap<String, PathBuf>> {
+        let recorded = &self.record.cgroup_paths;
+        if !self.record.rootless {
+            return Cow::Borrowed(recorded);
         }
-        Cgroup::recorded(paths, unit, &self.environment)
+        let entered = recorded.iter().filter(|(_, path)| path.is_dir());
+        Cow::Owned(entered.map(|(key, path)| (key.clone(), path.clone())).collect())
     }
 
     /// Checks that we or root have written its record. Commands that only print it do not need this check.
@@ -206,7 +220,7 @@ impl Container {
         let lives = process == ProcessState::Alive;
         Ok(status(Observed {
             process,
-            frozen: lives && self.cgroup().is_frozen()?,
+            frozen: lives && is_frozen(&self.cgroup_directories())?,
             waiting: lives && self.waits().context("exec fifo")?,
         }))
     }

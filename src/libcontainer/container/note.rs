@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cgroup::UnitName;
+use crate::printable::hex;
 
 /// A process: its pid, and its start time in clock ticks since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -82,7 +83,7 @@ impl Note {
 }
 
 fn sum(text: &[u8]) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text))
 }
 
 /// A checksum that changes if one of `parts` changes.
@@ -91,7 +92,7 @@ fn sum(text: &[u8]) -> String {
 /// A path is not UTF-8.
 pub(super) fn seal(parts: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_vec(parts)?;
-    Ok(sum(&text)[..16].to_owned())
+    Ok(hex(&Sha256::digest(&text)[..8]))
 }
 
 #[cfg(test)]

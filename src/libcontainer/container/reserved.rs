@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
@@ -21,14 +22,14 @@ use crate::wait::limits;
 pub struct Reserved {
     lock: Option<Lock>,
     note: Note,
-    environment: Environment,
+    environment: Arc<Environment>,
 }
 
 impl Reserved {
     /// Locks the new `directory` of the container `id`.
-    pub(super) fn new(directory: &Path, id: &str, note: Note, environment: &Environment) -> Result<Reserved> {
+    pub(super) fn new(directory: &Path, id: &str, note: Note, environment: &Arc<Environment>) -> Result<Reserved> {
         let lock = Some(Reserved::locked(directory, id)?);
-        Ok(Reserved { lock, note, environment: environment.clone() })
+        Ok(Reserved { lock, note, environment: Arc::clone(environment) })
     }
 
     /// Locks the new directory, and checks that it is ours: it is still at its path, and no other process has begun to make a
@@ -116,7 +117,7 @@ impl Reserved {
     /// The kernel's error.
     pub fn record(&self, mut record: Record) -> Result<Container> {
         record.set_seal()?;
-        let (directory, environment) = (self.path().to_path_buf(), self.environment.clone());
+        let (directory, environment) = (self.path().to_path_buf(), Arc::clone(&self.environment));
         let mut container = Container {
             directory,
             record,

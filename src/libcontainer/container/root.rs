@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::directory::{self, STATE, Unread};
 use super::liveness::start_time;
@@ -30,7 +31,8 @@ use crate::host::Environment;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     path: PathBuf,
-    environment: Environment,
+    /// Each of its containers refers to it.
+    environment: Arc<Environment>,
 }
 
 /// NAME_MAX of Linux.
@@ -79,13 +81,13 @@ impl Root {
         if !path.components().any(|part| matches!(part, Component::Normal(_))) {
             bail!(Kind::InvalidArgument => "Root::open: must not be /");
         }
-        Ok(Root { path, environment: Environment::default() })
+        Ok(Root { path, environment: Arc::default() })
     }
 
     /// The environment variables that its containers use. Without them: those of `Environment::default`.
     #[must_use]
     pub fn with_environment(self, environment: Environment) -> Root {
-        Root { environment, ..self }
+        Root { environment: Arc::new(environment), ..self }
     }
 
     pub(crate) fn environment(&self) -> &Environment {

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::names;
 use crate::config::At;
+use crate::printable::hex;
 
 /// The version of coracle that makes programs: a cache must not return a program of another version. A test build, or a
 /// build of an unpacked archive, has no commit.
@@ -181,12 +182,7 @@ impl Filter {
             }
         }
         hash.update(self.canonical());
-        hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                hex.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-            }
-            hex
-        })
+        hex(&hash.finalize())
     }
 
     /// The number of system calls with a rule.
