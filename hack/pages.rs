@@ -28,9 +28,9 @@ fn main() -> io::Result<()> {
     for (shell, name, file) in
         [(Shell::Bash, "bash", "coracle.bash"), (Shell::Zsh, "zsh", "_coracle"), (Shell::Fish, "fish", "coracle.fish")]
     {
-        let place = directory.join(name);
-        fs::create_dir_all(&place)?;
-        fs::write(place.join(file), completion(shell))?;
+        let section = directory.join(name);
+        fs::create_dir_all(&section)?;
+        fs::write(section.join(file), completion(shell))?;
     }
     Ok(())
 }

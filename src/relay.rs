@@ -46,7 +46,7 @@ enum Flow {
 
 /// The positions of the relay's descriptors in the list that is polled.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Places {
+pub struct PollIndices {
     master: Option<usize>,
     news: Option<usize>,
     stdin: Option<usize>,
@@ -107,7 +107,7 @@ impl Relay {
 
     /// Adds the descriptors that the relay waits for. A full pump is not filled: the writer waits, as on a terminal of
     /// its own.
-    pub fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) -> Places {
+    pub fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) -> PollIndices {
         let mut add = |fd: BorrowedFd<'p>, flags: PollFlags| {
             // A descriptor after a hangup is always ready. One that is not needed is not polled.
             (!flags.is_empty()).then(|| {
@@ -124,12 +124,12 @@ impl Relay {
         let stdout = wanted(PollFlags::OUT, !self.shown.is_empty());
         let news = wanted(PollFlags::IN, self.output == Flow::Closed && self.shown.is_empty());
         let news = add(self.news.0.as_fd(), news);
-        Places { master, news, stdin: add(self.stdin.fd(), stdin), stdout: add(self.stdout.fd(), stdout) }
+        PollIndices { master, news, stdin: add(self.stdin.fd(), stdin), stdout: add(self.stdout.fd(), stdout) }
     }
 
     /// One read and one write in each direction, if `ready` says that it will not block.
-    pub fn turn(&mut self, places: Places, ready: &[PollFlags]) {
-        let is_ready = |place: Option<usize>| place.is_some_and(|place| !ready[place].is_empty());
+    pub fn turn(&mut self, places: PollIndices, ready: &[PollFlags]) {
+        let is_ready = |n: Option<usize>| n.is_some_and(|n| !ready[n].is_empty());
         if is_ready(places.stdout) {
             self.write_output();
         }

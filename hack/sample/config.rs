@@ -91,12 +91,12 @@ fn change(config: &mut Value, bases: &Bases, numbers: &mut Numbers) {
         return;
     }
     let depth = 1 + numbers.below(6);
-    let place = somewhere(config, depth, numbers);
+    let target = somewhere(config, depth, numbers);
     match numbers.below(6) {
-        0 => remove(place, numbers),
-        1 => double(place, numbers),
-        2 => *place = strange(numbers),
-        _ => vary(place, numbers),
+        0 => remove(target, numbers),
+        1 => double(target, numbers),
+        2 => *target = strange(numbers),
+        _ => vary(target, numbers),
     }
 }
 
@@ -139,8 +139,8 @@ fn somewhere<'a>(value: &'a mut Value, depth: usize, numbers: &mut Numbers) -> &
     somewhere(next.unwrap_or_else(|| unreachable!()), depth - 1, numbers)
 }
 
-fn remove(place: &mut Value, numbers: &mut Numbers) {
-    match place {
+fn remove(target: &mut Value, numbers: &mut Numbers) {
+    match target {
         Value::Object(object) => {
             let n = numbers.below(object.len());
             if let Some(name) = object.keys().nth(n).cloned() {
@@ -152,8 +152,8 @@ fn remove(place: &mut Value, numbers: &mut Numbers) {
     }
 }
 
-fn double(place: &mut Value, numbers: &mut Numbers) {
-    match place {
+fn double(target: &mut Value, numbers: &mut Numbers) {
+    match target {
         Value::Array(list) if !list.is_empty() => {
             let again = list[numbers.below(list.len())].clone();
             let at = numbers.below(list.len() + 1);
@@ -165,8 +165,8 @@ fn double(place: &mut Value, numbers: &mut Numbers) {
 }
 
 /// Replaces a value by another of the same type.
-fn vary(place: &mut Value, numbers: &mut Numbers) {
-    match place {
+fn vary(target: &mut Value, numbers: &mut Numbers) {
+    match target {
         Value::Bool(value) => *value = !*value,
         Value::Number(number) => {
             let old = number.as_i64().unwrap_or(0);
@@ -188,7 +188,7 @@ fn vary(place: &mut Value, numbers: &mut Numbers) {
                 i64::MIN,
                 old & 0xff,
             ];
-            *place = numbers.one_of(&new).map_or(Value::Null, |new| json!(new));
+            *target = numbers.one_of(&new).map_or(Value::Null, |new| json!(new));
         }
         Value::String(text) => *text = other_text(text, numbers),
         Value::Array(list) if list.len() > 1 => {

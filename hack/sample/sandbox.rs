@@ -191,14 +191,14 @@ fn mount_cgroups(hierarchies: &[(PathBuf, String, String)]) -> Result<()> {
         mount(Some("tmpfs"), top, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
     }
     for (at, kind, words) in hierarchies {
-        let place = top.join(at.strip_prefix("/sys/fs/cgroup").unwrap_or(Path::new("")));
-        fs::create_dir_all(&place)?;
+        let directory = top.join(at.strip_prefix("/sys/fs/cgroup").unwrap_or(Path::new("")));
+        fs::create_dir_all(&directory)?;
         let options = (kind == "cgroup").then_some(words.as_str());
-        mount(Some("cgroup"), &place, Some(kind.as_str()), MsFlags::empty(), options)
+        mount(Some("cgroup"), &directory, Some(kind.as_str()), MsFlags::empty(), options)
             .with_context(|| format!("{kind} {words}"))?;
         if kind == "cgroup2" {
             // A cgroup that gives controllers to children cannot have processes.
-            let driver = place.join("driver");
+            let driver = directory.join("driver");
             if fs::create_dir(&driver).is_ok() {
                 fs::write(driver.join("cgroup.procs"), "0")?;
             }

@@ -106,8 +106,8 @@ impl Pod {
         Ok(match &*request.method {
             "Create" => {
                 let asked = CreateTaskRequest::decode(asked)?;
-                let place = format!("{}/config.json", asked.bundle);
-                self.note((asked.id, String::new()), [asked.stdout, asked.stderr], place)?;
+                let config = format!("{}/config.json", asked.bundle);
+                self.note((asked.id, String::new()), [asked.stdout, asked.stderr], config)?;
                 CreateTaskResponse { pid }.encode_to_vec()
             }
             "Exec" => {

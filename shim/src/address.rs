@@ -85,7 +85,7 @@ pub fn remove_dead(path: &Path) {
 /// answer in time is alive: a second shim must not serve its pod.
 fn answers(path: &Path, time: Duration) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
-    let asked = || -> io::Result<bool> {
+    let probe = || -> io::Result<bool> {
         let mut socket = connect(path)?;
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(time))?;
@@ -97,7 +97,7 @@ fn answers(path: &Path, time: Duration) -> bool {
         socket.write_all(&wire::request(1, &request))?;
         Ok(socket.read(&mut [0])? > 0)
     };
-    match asked() {
+    match probe() {
         Ok(answered) => answered,
         Err(error) => !matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound),
     }
@@ -169,9 +169,9 @@ mod tests {
         let path = directory.path().join("x");
         let _stopped = full(&path);
         let (sender, told) = std::sync::mpsc::channel();
-        let asked = path.clone();
+        let probed = path.clone();
         std::thread::spawn(move || {
-            sender.send((connect(&asked).err().map(|error| error.kind()), answers(&asked, ANSWER)))
+            sender.send((connect(&probed).err().map(|error| error.kind()), answers(&probed, ANSWER)))
         });
         let said = told.recv_timeout(Duration::from_secs(20)).expect("connect waits for a server that is stopped");
         assert_eq!(said, (Some(io::ErrorKind::WouldBlock), true));

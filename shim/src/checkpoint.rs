@@ -25,13 +25,13 @@ pub fn images(path: &Path, work: &str, bundle: &Path) -> Images {
 
 /// The options of the caller.
 fn allowed(mut images: Images, options: &CheckpointOptions) -> Answer<Images> {
-    let asked = [
+    let switches = [
         (options.open_tcp, Allow::TcpEstablished),
         (options.external_unix_sockets, Allow::ExternalUnixSockets),
         (options.terminal, Allow::ShellJob),
         (options.file_locks, Allow::FileLocks),
     ];
-    for (_, what) in asked.into_iter().filter(|(asked, _)| *asked) {
+    for (_, what) in switches.into_iter().filter(|(on, _)| *on) {
         images = images.allow(what);
     }
     match (&*options.cgroups_mode, CgroupMode::named(&options.cgroups_mode)) {

@@ -226,8 +226,8 @@ fn write_end(fifo: &OwnedFd) -> Result<OwnedFd, Errno> {
 /// Whether a process has the fifo of this write-only descriptor open for reading (poll(2), POLLERR).
 fn has_reader(fifo: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(fifo, PollFlags::empty())];
-    let asked = rustix::event::poll(&mut polled, Some(&Timespec::default()));
-    asked.is_ok() && !polled[0].revents().contains(PollFlags::ERR)
+    let polled_fds = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    polled_fds.is_ok() && !polled[0].revents().contains(PollFlags::ERR)
 }
 
 #[cfg(test)]

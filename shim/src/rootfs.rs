@@ -59,29 +59,29 @@ enum Source {
 
 /// The parsed fields of one mount.
 #[derive(Debug, PartialEq)]
-struct Asked {
+struct MountOptions {
     flags: MsFlags,
     propagation: MsFlags,
     source: Source,
     data: Vec<String>,
 }
 
-fn asked(options: &[String]) -> Asked {
+fn parse_options(options: &[String]) -> MountOptions {
     let propagations = MsFlags::MS_SHARED | MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE | MsFlags::MS_UNBINDABLE;
     let (flags, propagation) = (MsFlags::empty(), MsFlags::empty());
-    let mut asked = Asked { flags, propagation, source: Source::Named, data: Vec::new() };
+    let mut parsed = MountOptions { flags, propagation, source: Source::Named, data: Vec::new() };
     for option in options {
         match FLAGS.iter().find(|(name, ..)| name == option) {
-            Some((_, true, flag)) if flag.intersects(propagations) => asked.propagation |= *flag,
-            Some((_, true, flag)) => asked.flags |= *flag,
-            Some((_, false, flag)) => asked.flags &= !*flag,
-            None if option == "loop" => asked.source = Source::File,
+            Some((_, true, flag)) if flag.intersects(propagations) => parsed.propagation |= *flag,
+            Some((_, true, flag)) => parsed.flags |= *flag,
+            Some((_, false, flag)) => parsed.flags &= !*flag,
+            None if option == "loop" => parsed.source = Source::File,
             // words that are only for containerd itself
             None if option.starts_with("X-containerd.") => {}
-            None => asked.data.push(option.clone()),
+            None => parsed.data.push(option.clone()),
         }
     }
-    asked
+    parsed
 }
 
 /// Makes the mounts at `rootfs`. It runs in a thread of its own, because it may change the current directory.
@@ -123,7 +123,7 @@ fn inside(rootfs: &Path, target: &str) -> io::Result<OwnedFd> {
 }
 
 fn make_one(entry: &Mount, rootfs: &Path) -> io::Result<()> {
-    let Asked { flags, propagation, source, data } = asked(&entry.options);
+    let MountOptions { flags, propagation, source, data } = parse_options(&entry.options);
     // ORDER: the mount keeps the device, and it is free when the mount ends
     let device = (source == Source::File).then(|| loop_device(&entry.source, flags)).transpose()?;
     let source = device.as_ref().map_or(Path::new(&entry.source), LoopDevice::path);
@@ -203,11 +203,11 @@ mod tests {
 
     #[test]
     fn options_are_flags_or_data() {
-        let read = asked(&words("rbind ro rprivate index=off X-containerd.x=y rw"));
+        let read = parse_options(&words("rbind ro rprivate index=off X-containerd.x=y rw"));
         assert_eq!(read.flags, MsFlags::MS_BIND | MsFlags::MS_REC);
         assert_eq!(read.propagation, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
         assert_eq!((read.source, &read.data[..]), (Source::Named, &["index=off".to_owned()][..]));
-        let read = asked(&words("ro loop noload"));
+        let read = parse_options(&words("ro loop noload"));
         assert_eq!((read.source, read.flags, &*read.data[0]), (Source::File, MsFlags::MS_RDONLY, "noload"));
     }
 
@@ -229,16 +229,16 @@ mod tests {
         std::fs::create_dir_all(rootfs.join("x")).expect("a directory");
         std::os::unix::fs::symlink("/x", rootfs.join("link")).expect("a link");
         std::os::unix::fs::symlink(directory.path(), rootfs.join("out")).expect("a link");
-        let place = |target: &str| {
+        let resolved = |target: &str| {
             let found = inside(&rootfs, target)?;
             std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
         };
         let expected = std::fs::canonicalize(&rootfs).expect("its path");
-        assert_eq!(place("").expect("the root"), expected);
-        assert_eq!(place("/x").expect("a directory"), expected.join("x"));
-        assert_eq!(place("link").expect("a link"), expected.join("x"));
+        assert_eq!(resolved("").expect("the root"), expected);
+        assert_eq!(resolved("/x").expect("a directory"), expected.join("x"));
+        assert_eq!(resolved("link").expect("a link"), expected.join("x"));
         // a link of an image to a directory of the host
-        assert_eq!(place("out").expect_err("it is outside").kind(), io::ErrorKind::NotFound);
-        assert!(place("../x").is_err());
+        assert_eq!(resolved("out").expect_err("it is outside").kind(), io::ErrorKind::NotFound);
+        assert!(resolved("../x").is_err());
     }
 }

@@ -76,7 +76,7 @@ fn flag<'a>(
 ) -> Result<(), String> {
     let bare = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-")).unwrap_or(word);
     let (name, value) = match bare.iter().position(|byte| *byte == b'=') {
-        Some(place) => (&bare[..place], Some(OsStr::from_bytes(&bare[place + 1..]))),
+        Some(n) => (&bare[..n], Some(OsStr::from_bytes(&bare[n + 1..]))),
         None => (bare, None),
     };
     let name = String::from_utf8_lossy(name);

@@ -136,7 +136,7 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
 /// The words before the command for the container, and that command.
 fn split<'a>(verb: &Verb, words: &'a [OsString]) -> (&'a [OsString], &'a [OsString]) {
     match verb.tail.and_then(|tail| words.iter().position(|word| word == tail)) {
-        Some(place) => (&words[..place], &words[place + 1..]),
+        Some(n) => (&words[..n], &words[n + 1..]),
         None => (words, &[]),
     }
 }

@@ -61,7 +61,7 @@ fn images(images: &Images, path: &Path, bundle: Option<&Bundle>, format: &str) -
     if format == "json" {
         let mistakes = faults.iter().map(|fault| json!({"at": fault.file, "problem": flags::in_flags(&fault.problem)}));
         let ImageContents { criu, architecture, processes, mounts, external, has_parent, .. } = &contents;
-        let external: Vec<_> = external.iter().map(|(_, place)| place).collect();
+        let external: Vec<_> = external.iter().map(|(_, path)| path).collect();
         let found = json!({"criu": criu, "architecture": architecture, "processes": processes, "mounts": mounts,
             "external": external, "parent": has_parent});
         print(&format!("{:#}\n", json!({"images": found, "mistakes": mistakes.collect::<Vec<_>>()})))?;

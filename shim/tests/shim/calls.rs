@@ -195,8 +195,8 @@ fn an_oom_kill_is_reported_before_the_end() {
         came.iter().filter(|event| *event != "oom c1").cloned().collect::<Vec<_>>(),
         ["create c1", "start c1", "exit c1 137", "delete c1"]
     );
-    let place = |event: &str| came.iter().position(|other| other == event);
-    assert!(place("oom c1").expect("an event") < place("exit c1 137").expect("an event"), "{came:?}");
+    let position = |event: &str| came.iter().position(|other| other == event);
+    assert!(position("oom c1").expect("an event") < position("exit c1 137").expect("an event"), "{came:?}");
     world.assert_empty();
 }
 

@@ -35,14 +35,14 @@ pub(super) fn read(
     let linux = given.linux();
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
-    let mut readonly = places(readonly, &At::new("linux.readonlyPaths"), namespaces, notes);
+    let mut readonly = read_list(readonly, &At::new("linux.readonlyPaths"), namespaces, notes);
     let readonly_root = readonly.iter().position(is_root).map(|n| readonly.remove(n));
-    let mut masked = places(masked, &At::new("linux.maskedPaths"), namespaces, notes);
-    masked.retain(|place| {
-        if is_root(place) {
-            notes.fault(&place.1, "the root cannot be masked: no program would be left");
+    let mut masked = read_list(masked, &At::new("linux.maskedPaths"), namespaces, notes);
+    masked.retain(|covered| {
+        if is_root(covered) {
+            notes.fault(&covered.1, "the root cannot be masked: no program would be left");
         }
-        !is_root(place)
+        !is_root(covered)
     });
     CoveredPaths { readonly, readonly_root, masked, label: label.of_empty() }
 }
@@ -51,22 +51,22 @@ fn is_root((path, _): &(CString, At)) -> bool {
     path.as_c_str() == c"."
 }
 
-fn places(list: &[String], at: &At, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Vec<(CString, At)> {
+fn read_list(list: &[String], at: &At, namespaces: &PlannedNamespaces, notes: &mut Notes) -> Vec<(CString, At)> {
     if !list.is_empty() && !namespaces.private(MOUNT) {
         notes.fault(at, "needs a mount namespace (linux.namespaces)");
         return Vec::new();
     }
-    let (mut places, mut seen) = (Vec::with_capacity(list.len()), HashSet::with_capacity(list.len()));
+    let (mut paths, mut seen) = (Vec::with_capacity(list.len()), HashSet::with_capacity(list.len()));
     for (n, path) in list.iter().enumerate() {
         let at = at.index(n);
         if Path::new(path).is_absolute() {
-            let place = c_string(&clean(Path::new(path)), &at, notes);
-            places.extend(place.filter(|place| seen.insert(place.clone())).map(|place| (place, at)));
+            let path = c_string(&clean(Path::new(path)), &at, notes);
+            paths.extend(path.filter(|path| seen.insert(path.clone())).map(|path| (path, at)));
         } else {
             notes.fault(&at, format!("{path:?} is not absolute"));
         }
     }
-    places
+    paths
 }
 
 impl CoveredPaths {

@@ -94,7 +94,7 @@ impl Plan {
             acts.push(("open", format!("open {opening} #{n}"), json!({"slot": n, "path": path}), at.to_string()));
         }
         if let Some(PlannedCgroup { placement, writes, devices }) = &self.cgroup {
-            let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
+            let directories: Vec<_> = placement.directories.iter().map(|cgroup| &cgroup.directory).collect();
             let lines = placement.acts().into_iter();
             acts.extend(
                 lines.map(|act| ("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath".to_owned())),
@@ -208,7 +208,7 @@ fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
     all
 }
 
-/// `at` is the place of the list. Its last word is the name of the hooks.
+/// `at` is the cgroup of the list. Its last word is the name of the hooks.
 pub(super) fn run_hooks(at: &At, count: usize) -> String {
     format!("run {count} {} hooks", at.as_str().rsplit('.').next().unwrap_or_default())
 }

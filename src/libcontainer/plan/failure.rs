@@ -136,11 +136,11 @@ fn message_by_step(at: &str, what: &What, failure: &Failure, source: Option<&Pat
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
         What::NewMount(mount) => {
-            let (fstype, place) = (mount.fstype.to_string_lossy(), super::step_text::rooted(&mount.target.path));
+            let (fstype, target) = (mount.fstype.to_string_lossy(), super::step_text::rooted(&mount.target.path));
             let unclear = matches!(failure.errno, Errno::NOENT | Errno::INVAL) && failure.said.is_empty();
             let with = if unclear { settings(mount) } else { String::new() };
             let hint = hint(&fstype, failure).map(|hint| format!(": {hint}")).unwrap_or_default();
-            format!("{at}: mount {fstype} on {place}: {}{hint}{with}", why(failure))
+            format!("{at}: mount {fstype} on {target}: {}{hint}{with}", why(failure))
         }
         // The plan's slot number means nothing to the user. The message shows the source's path instead.
         What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {

@@ -114,7 +114,7 @@ impl<'a> Needs<'a> {
     }
 
     fn using<const N: usize>(mut self, slots: [Option<(Slot, Use)>; N]) -> Needs<'a> {
-        self.slots.iter_mut().zip(slots).for_each(|(place, slot)| *place = slot);
+        self.slots.iter_mut().zip(slots).for_each(|(own, slot)| *own = slot);
         self
     }
 }

@@ -74,13 +74,13 @@ fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes)
     let at = at.key("env");
     let list = process.env().as_deref().unwrap_or_default();
     let mut entries: Vec<(&str, String)> = Vec::with_capacity(list.len());
-    let mut places: HashMap<&str, usize> = HashMap::with_capacity(list.len());
+    let mut indices: HashMap<&str, usize> = HashMap::with_capacity(list.len());
     for (n, entry) in list.iter().enumerate() {
         match entry.split_once('=') {
-            Some((name, _)) if !name.is_empty() => match places.entry(name) {
-                Entry::Occupied(place) => entries[*place.get()].1.clone_from(entry),
-                Entry::Vacant(place) => {
-                    place.insert(entries.len());
+            Some((name, _)) if !name.is_empty() => match indices.entry(name) {
+                Entry::Occupied(seen) => entries[*seen.get()].1.clone_from(entry),
+                Entry::Vacant(new) => {
+                    new.insert(entries.len());
                     entries.push((name, entry.clone()));
                 }
             },

@@ -83,7 +83,7 @@ impl Plan {
             lines.runtime("mount point", format!("make {path} if it is missing"), json!({"path": path}), MOUNTS);
         }
         if let Some(PlannedCgroup { placement, .. }) = &self.cgroup {
-            let directories: Vec<_> = placement.directories.iter().map(|place| &place.directory).collect();
+            let directories: Vec<_> = placement.directories.iter().map(|cgroup| &cgroup.directory).collect();
             for act in placement.acts() {
                 lines.runtime("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath");
             }

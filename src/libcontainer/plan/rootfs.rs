@@ -58,7 +58,7 @@ pub(super) fn read(given: &Given<'_>, namespaces: &PlannedNamespaces, notes: &mu
         notes.fault(&at, "is empty");
     }
     let path = root.map(|root| given.flags.bundle.join(root.path()));
-    let path = path.and_then(|path| c_path(&path, &at, notes).map(|place| (path, place)));
+    let path = path.and_then(|path| c_path(&path, &at, notes).map(|c_path| (path, c_path)));
     let readonly = root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
     if readonly && !mounted {
         // The root is on a mount of the host.
@@ -162,7 +162,7 @@ impl Rootfs {
     /// Opens the root, and attaches it if there is a mount namespace.
     pub(super) fn attach(&self, steps: &mut Steps) -> Option<Slot> {
         let at = At::new("root.path");
-        let (path, place) = self.path.clone()?;
+        let (path, c_path) = self.path.clone()?;
         if !self.mounted {
             // SPEC: config-linux.md#namespaces: the container has the runtime's namespace of a type that config.json
             // does not list.
@@ -176,7 +176,7 @@ impl Rootfs {
         // ORDER: the mount that the root lies on must be private before pivot_root(2), whatever the mounts below are.
         steps.add_always("pivot_root requires it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
         if below == libc::MS_SHARED {
-            steps.add_always("pivot_root requires it", What::PrivateAbove(place.clone()));
+            steps.add_always("pivot_root requires it", What::PrivateAbove(c_path.clone()));
         }
         let mut changes = self.inherited();
         changes.push(MountChange { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });
@@ -192,7 +192,7 @@ impl Rootfs {
             // ORDER: before the root is attached: until then, these paths find the mounts.
             self.unmount(&self.views_inside, steps);
         }
-        steps.add(&at, What::AttachRoot { tree: slot, path: place, changes });
+        steps.add(&at, What::AttachRoot { tree: slot, path: c_path, changes });
         Some(slot)
     }
 

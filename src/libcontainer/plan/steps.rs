@@ -101,7 +101,7 @@ impl Steps {
     }
 
     fn find_all(&mut self) {
-        let Some(place) = self.finding.take() else { return };
+        let Some(index) = self.finding.take() else { return };
         let (mut steps, mut found) = (Vec::new(), Vec::new());
         for (n, (opening, at)) in self.openings.iter().enumerate() {
             let (Opening::Found(inner), slot) = (opening, Slot(n)) else { continue };
@@ -114,7 +114,7 @@ impl Steps {
             }
             steps.extend(found.drain(..).map(|what| Step::new(at, what)));
         }
-        self.init.splice(place..place, steps);
+        self.init.splice(index..index, steps);
     }
 
     /// Each `CloseFds` keeps the slots that later steps use. Between `Spawn` and the last `CloseFds`, any step may use

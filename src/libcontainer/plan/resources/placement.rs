@@ -84,12 +84,12 @@ pub enum OnForbidden {
 impl Placement {
     /// The directory with that key.
     pub fn directory(&self, key: &str) -> Option<&Path> {
-        self.directories.iter().find(|place| place.key == key).map(|place| place.directory.as_path())
+        self.directories.iter().find(|cgroup| cgroup.key == key).map(|cgroup| cgroup.directory.as_path())
     }
 
     /// The lines for `explain`.
     pub fn acts(&self) -> Vec<String> {
-        let directories = self.directories.iter().map(|place| format!("cgroup {}", place.directory.display()));
+        let directories = self.directories.iter().map(|cgroup| format!("cgroup {}", cgroup.directory.display()));
         directories.chain(self.unit.iter().flat_map(Unit::acts)).collect()
     }
 }
@@ -132,9 +132,9 @@ impl Placement {
     /// Moves the container's directories to `below`, a path below the directory of their unit.
     #[must_use]
     pub(crate) fn below_unit(mut self, below: &Path) -> Placement {
-        for place in &mut self.directories {
-            place.unit = Some(place.directory.clone());
-            place.directory.push(below);
+        for cgroup in &mut self.directories {
+            cgroup.unit = Some(cgroup.directory.clone());
+            cgroup.directory.push(below);
         }
         self
     }
@@ -143,7 +143,7 @@ impl Placement {
 /// A directory in every hierarchy. `below` makes it from the runtime's own cgroup, or on version 2 from the parent of
 /// that.
 fn in_every_hierarchy(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
-    let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| CgroupDirectory {
+    let directory = |key: String, mount: &Path, own: &Path, controllers: &[String]| CgroupDirectory {
         key,
         mount: mount.to_path_buf(),
         directory: mount.join(below(own)),
@@ -151,10 +151,10 @@ fn in_every_hierarchy(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Pl
         unit: None,
     };
     let mut directories: Vec<_> =
-        cgroups.v1.iter().map(|h| place(Hierarchy::key(h), &h.mount, &h.own, &h.controllers)).collect();
+        cgroups.v1.iter().map(|h| directory(Hierarchy::key(h), &h.mount, &h.own, &h.controllers)).collect();
     if let Some(v2) = &cgroups.v2 {
         let parent = v2.own.parent().unwrap_or(Path::new("/"));
-        directories.push(place(String::new(), &v2.mount, parent, &[]));
+        directories.push(directory(String::new(), &v2.mount, parent, &[]));
     }
     Placement { directories, ..Placement::default() }
 }
@@ -172,7 +172,7 @@ mod tests {
 
     fn directories(requested: Option<&str>) -> Vec<String> {
         let placement = placement(requested.map(Path::new), "id", &hybrid()).unwrap();
-        placement.directories.iter().map(|place| place.directory.display().to_string()).collect()
+        placement.directories.iter().map(|cgroup| cgroup.directory.display().to_string()).collect()
     }
 
     #[test]

@@ -230,7 +230,7 @@ fn archs(requested: &[Arch]) -> Vec<Arch> {
     names::RUNNABLE
         .iter()
         .enumerate()
-        .filter(|(place, arch)| *place == 0 || requested.contains(arch))
+        .filter(|(n, arch)| *n == 0 || requested.contains(arch))
         .map(|(_, &arch)| arch)
         .collect()
 }
