@@ -170,9 +170,7 @@ fn imports(text: &str) -> Vec<String> {
 }
 
 /// The types that may have the name of another one.
-const SAME_NAME: [&str; 3] = [
-    // The names of the features document of the specification.
-    "api/features.rs",
+const SAME_NAME: [&str; 2] = [
     // A module that replaces another one if a feature is off.
     "plan/seccomp/absent.rs",
     "cgroup/no_systemd.rs",

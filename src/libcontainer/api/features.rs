@@ -32,7 +32,7 @@ pub struct Features {
     /// The mount options.
     pub mount_options: Vec<String>,
     /// The Linux features.
-    pub linux: Linux,
+    pub linux: LinuxFeatures,
     /// The versions of the parts, and whether checkpoint is available.
     pub annotations: BTreeMap<&'static str, String>,
     /// The annotations that change the container, so they must not come from an untrusted author. An annotation that
@@ -49,21 +49,21 @@ pub struct Features {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Linux {
+pub struct LinuxFeatures {
     /// The types of namespaces.
     pub namespaces: &'static [&'static str],
     /// The capabilities that the kernel may know.
     pub capabilities: Vec<String>,
     /// Control groups.
-    pub cgroup: Cgroup,
+    pub cgroup: CgroupFeatures,
     /// Seccomp filters.
-    pub seccomp: Seccomp,
+    pub seccomp: SeccompFeatures,
     /// AppArmor profiles.
     pub apparmor: Enabled,
     /// SELinux labels.
     pub selinux: Enabled,
     /// Intel RDT.
-    pub intel_rdt: IntelRdt,
+    pub intel_rdt: IntelRdtFeatures,
     /// NUMA memory policies.
     pub memory_policy: MemoryPolicy,
     /// The extensions of mounts.
@@ -95,7 +95,7 @@ pub struct Enabled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Cgroup {
+pub struct CgroupFeatures {
     /// Version 1.
     pub v1: bool,
     /// Version 2.
@@ -118,7 +118,7 @@ pub struct Cgroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Seccomp {
+pub struct SeccompFeatures {
     /// Whether this build supports seccomp.
     pub enabled: bool,
     /// The actions of a filter.
@@ -141,7 +141,7 @@ pub struct Seccomp {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct IntelRdt {
+pub struct IntelRdtFeatures {
     /// Whether it is available.
     pub enabled: bool,
     /// `linux.intelRdt.schemata`.
@@ -214,17 +214,17 @@ pub fn features() -> Features {
     }
 }
 
-fn linux() -> Linux {
+fn linux() -> LinuxFeatures {
     let yes = Enabled { enabled: true };
     let systemd = cfg!(feature = "systemd");
-    Linux {
+    LinuxFeatures {
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         capabilities: capability::known(),
-        cgroup: Cgroup { v1: true, v2: true, systemd, systemd_user: systemd, rdma: true },
+        cgroup: CgroupFeatures { v1: true, v2: true, systemd, systemd_user: systemd, rdma: true },
         seccomp: seccomp_features(),
         apparmor: yes,
         selinux: yes,
-        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
+        intel_rdt: IntelRdtFeatures { enabled: true, schemata: true, monitoring: true },
         memory_policy: MemoryPolicy {
             modes: &[
                 "MPOL_DEFAULT",
@@ -252,9 +252,9 @@ fn own_annotations() -> BTreeMap<&'static str, String> {
     all
 }
 
-fn seccomp_features() -> Seccomp {
+fn seccomp_features() -> SeccompFeatures {
     let accepted = seccomp::known_flags().iter().copied().filter(|name| sys::seccomp::takes_flag(name));
-    Seccomp {
+    SeccompFeatures {
         enabled: cfg!(feature = "seccomp"),
         actions: seccomp::known_actions(),
         operators: seccomp::known_operators(),
