@@ -28,9 +28,9 @@ fn parse_and_run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match cli::parse(&args) {
         Ok(typed) => run_command(&typed, &args),
-        Err(Stop::Answer(text)) => answer(&text),
+        Err(Stop::Answer(text)) => print_text(&text),
         Err(Stop::Usage(usage)) => {
-            answer(&usage.help);
+            print_text(&usage.help);
             let log = log::Log::open(&usage.global);
             log.unwrap_or_else(|_| log::Log::on_standard_error(&usage.global)).error(&usage.said);
             ExitCode::from(usage.status)
@@ -38,7 +38,7 @@ fn parse_and_run() -> ExitCode {
     }
 }
 
-fn answer(text: &str) -> ExitCode {
+fn print_text(text: &str) -> ExitCode {
     match command::print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

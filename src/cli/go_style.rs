@@ -119,11 +119,11 @@ fn flag<'a>(
 
 /// The error about a flag that does not exist.
 pub(super) fn not_defined(definition: &Command, name: &str) -> String {
-    format!("flag provided but not defined: -{name}{}", meant(definition, name))
+    format!("flag provided but not defined: -{name}{}", suggestion(definition, name))
 }
 
 /// The hint for an unknown flag: what to use instead. It may be empty.
-fn meant(definition: &Command, name: &str) -> String {
+fn suggestion(definition: &Command, name: &str) -> String {
     let arguments = || definition.get_arguments().filter(|arg| !arg.is_hide_set());
     // exec has --tty, --user, --env and --cwd
     let own = |long: &str| arguments().any(|arg| arg.get_long() == Some(long));

@@ -156,7 +156,7 @@ fn help_about(global: Global, rest: &[OsString]) -> Stop {
 
 fn no_such_verb(global: Global, name: &str) -> Stop {
     // clients of runc match the first words
-    let said = format!("No help topic for '{name}'{}", verbs::meant(name));
+    let said = format!("No help topic for '{name}'{}", verbs::suggestion(name));
     Stop::Usage(Box::new(Usage { global, said, help: String::new(), status: 3 }))
 }
 

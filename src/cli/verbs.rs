@@ -421,7 +421,7 @@ const ELSEWHERE: [(&str, &str); 36] = [
 ];
 
 /// The hint for a command that does not exist. It may be empty.
-pub(super) fn meant(name: &str) -> String {
+pub(super) fn suggestion(name: &str) -> String {
     if let Some((_, instead)) = ELSEWHERE.iter().find(|(word, _)| *word == name) {
         return format!(": {instead}");
     }

@@ -39,11 +39,11 @@ pub fn run(args: &Check) -> Result<u8> {
     match (args.security, args.format.as_str()) {
         (true, format) => security(&bundle?, format, limit),
         (false, "json") => all_as_json(bundle),
-        (false, _) => all(&bundle?),
+        (false, _) => check_as_text(&bundle?),
     }
 }
 
-fn all(bundle: &Bundle) -> Result<u8> {
+fn check_as_text(bundle: &Bundle) -> Result<u8> {
     // Printed for a config with mistakes, too: a name that is almost right may be one of them.
     print(&notes(bundle.remarks()))?;
     print(&format!("{}{}: no mistakes\n", notes(bundle.check()?.into_iter()), bundle.directory().display()))?;

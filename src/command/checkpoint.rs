@@ -22,7 +22,7 @@ pub fn run(session: &Session<'_>, args: &cli::Checkpoint) -> Result<()> {
     if args.imaging.lazy_pages && page_server.is_none() {
         bail!("--lazy-pages needs --page-server ADDRESS:PORT: the restore gets the memory from there");
     }
-    let status = args.status_fd.map(status).transpose()?;
+    let status = args.status_fd.map(status_descriptor).transpose()?;
     let afterwards = match (args.pre_dump, args.leave_running) {
         (true, _) => Afterwards::PreDumped,
         (false, true) => Afterwards::Running,
@@ -55,7 +55,7 @@ fn address(text: &str) -> Result<(String, u16)> {
 }
 
 /// The descriptor that our caller has opened for it.
-fn status(number: i32) -> Result<OwnedFd> {
+fn status_descriptor(number: i32) -> Result<OwnedFd> {
     let wrong = |why: &str| anyhow!("invalid --status-fd argument {number}: {why}");
     let own = u32::try_from(number).ok().filter(|number| *number > 2).and_then(take_handed_down);
     let own = own.ok_or_else(|| wrong("it is not an open descriptor above 2"))?;

@@ -93,13 +93,15 @@ impl NameNote {
 
     /// True if this name was meant for the property at `at` of the same object, or for one inside it.
     fn is_meant_for(&self, at: &At) -> bool {
-        let meant: &[&str] = match &self.remark {
-            Remark::Unknown(Unknown::Slip(meant) | Unknown::Foreign { meant, .. }) => std::slice::from_ref(meant),
+        let suggestion: &[&str] = match &self.remark {
+            Remark::Unknown(Unknown::Slip(suggestion) | Unknown::Foreign { suggestion, .. }) => {
+                std::slice::from_ref(suggestion)
+            }
             Remark::Unknown(Unknown::Elsewhere(objects)) => objects,
             Remark::Unknown(Unknown::Other) | Remark::Repeated | Remark::Conditional => &[],
         };
-        let mut names = meant.iter().flat_map(|path| path.split(['.', '[', ']'])).filter(|name| !name.is_empty());
-        names.any(|meant| self.at.sibling(&self.name, meant) == *at)
+        let mut names = suggestion.iter().flat_map(|path| path.split(['.', '[', ']'])).filter(|name| !name.is_empty());
+        names.any(|suggestion| self.at.sibling(&self.name, suggestion) == *at)
     }
 }
 
@@ -310,9 +312,9 @@ enum Unknown {
     Elsewhere(Vec<&'static str>),
     /// It is similar to this name.
     Slip(&'static str),
-    /// A word of engines. `meant` is the property that it stands for, or empty. `instead` says what a config.json has.
+    /// A word of engines. `suggestion` is the property that it stands for, or empty. `instead` says what a config.json has.
     Foreign {
-        meant: &'static str,
+        suggestion: &'static str,
         instead: &'static str,
     },
     Other,
@@ -326,7 +328,7 @@ impl fmt::Display for Unknown {
                     places.iter().map(|place| if place.is_empty() { "the top of the document" } else { *place });
                 write!(f, " here: it belongs in {}", places.collect::<Vec<_>>().join(" or "))
             }
-            Unknown::Slip(meant) => write!(f, ": did you mean {meant:?}?"),
+            Unknown::Slip(suggestion) => write!(f, ": did you mean {suggestion:?}?"),
             Unknown::Foreign { instead, .. } => write!(f, ": {instead}"),
             Unknown::Other => Ok(()),
         }
@@ -344,12 +346,12 @@ fn unknown(name: &str, place: &str, known: &KnownNames) -> Option<Unknown> {
         };
         return (!here.contains(&name)).then(elsewhere);
     }
-    if let Some(meant) = meant(name, known) {
-        return Some(Unknown::Slip(meant));
+    if let Some(suggestion) = suggestion(name, known) {
+        return Some(Unknown::Slip(suggestion));
     }
     let bare = plain(name);
-    if let Some((_, meant, instead)) = FOREIGN.iter().find(|(word, ..)| *word == bare) {
-        return Some(Unknown::Foreign { meant, instead });
+    if let Some((_, suggestion, instead)) = FOREIGN.iter().find(|(word, ..)| *word == bare) {
+        return Some(Unknown::Foreign { suggestion, instead });
     }
     // names that say themselves that they are somebody's own, and systems that are not Linux
     let own =
@@ -371,7 +373,7 @@ fn others(name: &str, place: &str) -> Vec<&'static str> {
     chosen
 }
 
-fn meant(name: &str, known: &KnownNames) -> Option<&'static str> {
+fn suggestion(name: &str, known: &KnownNames) -> Option<&'static str> {
     let (bare, known) = (plain(name), known.all());
     let is_near = |known: &str| known.len().abs_diff(bare.len()) <= 4 && distance(known, &bare) <= 1;
     let same = known.iter().find(|(_, plain)| *plain == bare);
@@ -453,9 +455,10 @@ mod tests {
 
     #[test]
     fn letters_in_another_order_are_a_slip() {
-        for (typed, meant) in [("mouts", "mounts"), ("raedonly", "readonly"), ("agrs", "args"), ("processs", "process")]
+        for (typed, suggestion) in
+            [("mouts", "mounts"), ("raedonly", "readonly"), ("agrs", "args"), ("processs", "process")]
         {
-            assert_eq!(unknown(typed, "x", &KnownNames::default()), Some(Unknown::Slip(meant)), "{typed}");
+            assert_eq!(unknown(typed, "x", &KnownNames::default()), Some(Unknown::Slip(suggestion)), "{typed}");
         }
         assert_eq!(
             (distance("ab", "ba"), distance("abc", "abc"), distance("", "ab"), distance("abcd", "dcba")),

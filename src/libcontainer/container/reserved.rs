@@ -141,7 +141,7 @@ impl Reserved {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn give_up(mut self) -> Result<()> {
+    pub fn free(mut self) -> Result<()> {
         self.lock.take().map_or(Ok(()), |lock| lock.remove(&[STATE, NOTE]))
     }
 

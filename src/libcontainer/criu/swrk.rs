@@ -261,7 +261,7 @@ impl Criu {
     ///
     /// # Errors
     /// CRIU has ended.
-    pub fn go_on(&mut self) -> Result<()> {
+    pub fn confirm(&mut self) -> Result<()> {
         self.send(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(true), ..CriuReq::default() })
     }
 
@@ -269,7 +269,7 @@ impl Criu {
     ///
     /// # Errors
     /// CRIU has ended.
-    pub fn give_up(&mut self) -> Result<()> {
+    pub fn refuse(&mut self) -> Result<()> {
         self.send(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(false), ..CriuReq::default() })
     }
 

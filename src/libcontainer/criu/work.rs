@@ -16,14 +16,14 @@ pub(super) fn total(roots: &[i32]) -> u64 {
     let mut found = roots.to_vec();
     let (mut total, mut n) = (0u64, 0);
     while let Some(pid) = found.get(n).copied() {
-        total = total.wrapping_add(times(pid)).wrapping_add(1);
+        total = total.wrapping_add(count_of(pid)).wrapping_add(1);
         found.extend(children(pid));
         n += 1;
     }
     total
 }
 
-fn times(pid: i32) -> u64 {
+fn count_of(pid: i32) -> u64 {
     let stat = ProcessStat::read(Path::new(&format!("/proc/{pid}/stat"))).ok();
     let fields = FIELDS.iter().filter_map(|field| stat.as_ref()?.number(*field));
     let status = ProcessStatus::read(pid).ok();

@@ -75,13 +75,15 @@ impl TreeCopy {
         let mut buffer = [MaybeUninit::uninit(); 2048];
         let mut entries = RawDir::new(&self.from, &mut buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|errno| named(errno.into(), self.beginning(), c""))?;
+            let entry = entry.map_err(|errno| with_path(errno.into(), self.beginning(), c""))?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
             }
             let below = open_pair(self.from.as_fd(), self.to.as_fd(), name);
-            let Some((from, to)) = below.map_err(|trouble| named(trouble, self.beginning(), name))? else { continue };
+            let Some((from, to)) = below.map_err(|trouble| with_path(trouble, self.beginning(), name))? else {
+                continue;
+            };
             CopyLevel::new(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
             self.depth += 1;
             for byte in name.to_bytes().iter().chain(b"/") {
@@ -99,7 +101,7 @@ impl TreeCopy {
     /// Completes the copy of the directory: sets its owner and mode, and goes back to the directory above. False at the top.
     fn up(&mut self) -> Outcome<bool> {
         let stat = rustix::fs::fstat(&self.from)?;
-        give_owner(self.to.as_fd(), &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
+        give_owner(self.to.as_fd(), &stat).map_err(|trouble| with_path(trouble, self.beginning(), c""))?;
         let Some(depth) = self.depth.checked_sub(1) else { return Ok(false) };
         let CopyLevel([next, device, inode, length]) = CopyLevel::read(&self.above, depth)?;
         let above = open_directory(self.from.as_fd(), c"..")?;
@@ -189,7 +191,7 @@ fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
 }
 
 /// The kernel's error, with the path of the file that could not be copied.
-fn named(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
+fn with_path(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
     if !trouble.said.is_empty() {
         return trouble;
     }

@@ -120,7 +120,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Home(uid) => home::read_home(prepared, *uid),
         What::CloseFds { first, kept } => exec::close_fds(prepared, *first, kept),
         What::FindProgram(exec) => exec::find_program(exec),
-        What::Ready => protocol::ready(prepared),
+        What::Ready => protocol::send_ready(prepared),
         What::AwaitStart { fifo, answer } => protocol::await_start(prepared, *fifo, *answer),
         What::Hooks { point, commands, state, output } => hooks::run(prepared, *point, commands, *state, *output),
         What::AboutToExec(answer) => protocol::about_to_exec(prepared, *answer),

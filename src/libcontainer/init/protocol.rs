@@ -61,7 +61,7 @@ pub(super) fn send_with_fd(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'
 }
 
 /// The set-up is complete. The runtime writes its record, and only then lets init continue.
-pub(super) fn ready(prepared: &Prepared<'_>) -> Outcome {
+pub(super) fn send_ready(prepared: &Prepared<'_>) -> Outcome {
     send(prepared, &Up::Ready)?;
     await_go(prepared)
 }

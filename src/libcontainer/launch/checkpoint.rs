@@ -134,7 +134,7 @@ impl Checkpoint {
                         && let Err(error) = kept_label::must_be_in(&self.images.directory, pid)
                     {
                         // The processes run again. The answer has no new information.
-                        let _ = criu.give_up();
+                        let _ = criu.refuse();
                         let _ = criu.next();
                         return Err(error);
                     }
@@ -146,7 +146,7 @@ impl Checkpoint {
                                 .map_err(|errno| error!("Dump::status: {errno}", errno = in_words(&errno)))?;
                         }
                     }
-                    criu.go_on()?;
+                    criu.confirm()?;
                 }
             }
         }

@@ -170,11 +170,11 @@ impl<'a> Creation<'a> {
     pub fn make(self) -> Result<MadeContainer<'a>> {
         let new = self.new;
         let ((container, ready), lock) =
-            new.make(|reserved, identity, reached| self.fill(reserved, identity, reached))?;
+            new.make(|reserved, identity, reached| self.make_process(reserved, identity, reached))?;
         Ok(MadeContainer { container, ready, lock, pid_file: new.pid_file })
     }
 
-    fn fill(
+    fn make_process(
         self,
         reserved: &mut Reserved,
         identity: &Identity<'_>,
@@ -189,7 +189,7 @@ impl<'a> Creation<'a> {
         opened.set_streams(self.streams);
         opened.keep_times(self.times);
         let resources = self.new.make_groups(reserved)?;
-        opened.warnings.extend(resources.limit(plan)?);
+        opened.warnings.extend(resources.write_limits(plan)?);
         opened.open_cgroups(plan)?;
         let cgroup = resources.cgroup();
         let launched = opened.launch(plan, cgroup, self.protected)?;
@@ -263,7 +263,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
         undo::undo(reserved.note(), lock, reserved.environment())
     });
     match undone {
-        Ok(()) => cgroup::undone(error, reserved.give_up()),
+        Ok(()) => cgroup::undone(error, reserved.free()),
         Err(left) => {
             reserved.keep();
             let text = format!("{error}; and this could not be undone: {left} (Force::Kill tries it again)");

@@ -20,7 +20,7 @@ use crate::wire::{Failure, Words};
 ///
 /// # Errors
 /// The kernel's error, and the file system that does not support mapped ids.
-pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped: Mapped) -> Result<()> {
+pub(super) fn map_tree(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped: Mapped) -> Result<()> {
     let inits;
     let namespace = match mapped.by {
         Mapper::Other(slot) => launched.opened.fd(slot)?,
@@ -46,7 +46,7 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
 pub(super) fn map_sent_tree(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: Mapped) -> Result<()> {
     let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
     // On the host its path leads elsewhere, so nothing is looked up there.
-    map(launched, &mount, Path::new(""), mapped)
+    map_tree(launched, &mount, Path::new(""), mapped)
 }
 
 /// The mount whose ids the kernel cannot map: the mount of `source` or, if the mounts below are mapped, too, one of them. This

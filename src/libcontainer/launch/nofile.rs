@@ -44,7 +44,7 @@ pub struct MoreDescriptors(());
 
 impl MoreDescriptors {
     /// Raises our own soft limit up to the hard limit, if `plan` needs more.
-    pub fn allow(plan: &Plan) -> Option<MoreDescriptors> {
+    pub fn raise_limit(plan: &Plan) -> Option<MoreDescriptors> {
         let needed = u64::try_from(plan.openings.len() + OTHERS).ok()?;
         let mut raised = lock();
         // If this fails, an open(2) reports EMFILE later.

@@ -102,7 +102,7 @@ pub fn open_all(
         Errno::NODEV => error!("/proc: is not a proc file system"),
         errno => error!("open /proc: {}", words(errno)),
     })?;
-    let _more = MoreDescriptors::allow(plan);
+    let _more = MoreDescriptors::raise_limit(plan);
     let (mut fds, mut late) = (Vec::with_capacity(plan.openings.len()), Vec::new());
     let container = sources::root_of(plan);
     for (opening, at) in &plan.openings {

@@ -38,7 +38,7 @@ impl KernelGroups {
     ///
     /// # Errors
     /// The property, the file, and the kernel's error.
-    pub fn limit(&self, plan: &Plan) -> Result<Option<Warning>> {
+    pub fn write_limits(&self, plan: &Plan) -> Result<Option<Warning>> {
         let (Some(cgroup), Some(PlannedCgroup { placement, writes, devices })) = (self.cgroup(), &plan.cgroup) else {
             return Ok(None);
         };

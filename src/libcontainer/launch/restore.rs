@@ -109,11 +109,11 @@ impl Restore<'_> {
         let new = self.new;
         must_not_be_restricted(&new.config.spec.annotations().clone().unwrap_or_default())?;
         let ((container, child, warnings), lock) =
-            new.make(|reserved, identity, reached| self.fill(reserved, identity, reached))?;
+            new.make(|reserved, identity, reached| self.make_processes(reserved, identity, reached))?;
         Ok(Restored { container, child: child.keep(), warnings, _lock: lock })
     }
 
-    fn fill(
+    fn make_processes(
         &mut self,
         reserved: &mut Reserved,
         identity: &Identity<'_>,
@@ -292,10 +292,10 @@ impl Restore<'_> {
                 CriuMessage::Done => return Ok(()),
                 CriuMessage::Failed(said) => return Err(directories.failed("restore", &said)),
                 CriuMessage::Notice(notice) => match self.handle(notice, making) {
-                    Ok(()) => criu.go_on()?,
+                    Ok(()) => criu.confirm()?,
                     Err(error) => {
                         // CRIU ends the processes that it has made. Its answer has no new information.
-                        let _ = criu.give_up();
+                        let _ = criu.refuse();
                         let _ = criu.next();
                         return Err(error);
                     }
@@ -339,7 +339,7 @@ impl Restore<'_> {
     /// All processes exist, and do not run yet. From here on the container exists.
     fn post_restore(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
-        making.warnings.extend(making.resources.limit(self.new.plan)?);
+        making.warnings.extend(making.resources.write_limits(self.new.plan)?);
         let cgroup = making.resources.cgroup();
         if let (Some(cgroup), Some(planned)) = (cgroup, &self.new.plan.cgroup) {
             if planned.placement.unit.is_some() {

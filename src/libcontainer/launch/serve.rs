@@ -415,7 +415,7 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let tree =
         open::tree_of(source, *reach).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))?;
     if let Some(mapped) = ids {
-        mount_id_maps::map(launched, &tree, path, *mapped)
+        mount_id_maps::map_tree(launched, &tree, path, *mapped)
             .with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
     scm_rights::send(launched.socket.as_fd(), &GO, tree.as_fd())

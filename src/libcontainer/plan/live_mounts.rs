@@ -47,7 +47,7 @@ pub fn live_mounts(
         let at = At::new("mounts").index(n);
         let (options, more) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at.key("options"));
         warnings.extend(more);
-        if options.map_ids(mount) {
+        if options.maps_ids(mount) {
             faults.add(at.clone(), "ids of a mount of a running container cannot be mapped: not implemented");
         }
         if options.remount || options.copy_up || options.links != mount_options::Links::default() {

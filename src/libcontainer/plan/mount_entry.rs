@@ -305,6 +305,6 @@ impl MountEntry<'_> {
 
     /// True if the mount has its own id maps.
     pub(super) fn maps_ids(&self) -> bool {
-        self.options.map_ids(self.mount)
+        self.options.maps_ids(self.mount)
     }
 }

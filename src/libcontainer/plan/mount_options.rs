@@ -139,7 +139,7 @@ pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     let mut warnings = Vec::new();
     if parsed.bind.is_some() {
         for ((key, _), at) in parsed.data.drain(..).zip(data_at) {
-            let hint = meant(&key).map_or(String::new(), |meant| format!(": did you mean {meant:?}?"));
+            let hint = suggestion(&key).map_or(String::new(), |meant| format!(": did you mean {meant:?}?"));
             let said = format!("{key:?} has no effect: a bind mount has no file system options{hint}");
             warnings.push(Warning { at, said });
         }
@@ -148,7 +148,7 @@ pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
 }
 
 /// The option of a bind mount that a word without effect was meant for. The words of engines are longer.
-fn meant(word: &str) -> Option<&'static str> {
+fn suggestion(word: &str) -> Option<&'static str> {
     match word {
         "readonly" | "read-only" => return Some("ro"),
         "readwrite" | "read-write" => return Some("rw"),
@@ -215,7 +215,7 @@ impl MountOptions {
     }
 
     /// True if the ids of `mount`, which has these options, go through maps.
-    pub(super) fn map_ids(&self, mount: &Mount) -> bool {
+    pub(super) fn maps_ids(&self, mount: &Mount) -> bool {
         let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
         self.idmap.is_some() || given(mount.uid_mappings()) || given(mount.gid_mappings())
     }

@@ -85,23 +85,23 @@ pub fn make<'t>(group: &ResctrlGroup, resctrl: &'t dyn ResctrlFs) -> Result<Made
     }
     match group.owner {
         GroupOwner::Container => {
-            made.take(&group.directory, &group.at)?;
+            made.make_own(&group.directory, &group.at)?;
             write_schemata(&group.directory, &group.schemata, resctrl)?;
         }
-        GroupOwner::Everybody => made.share(group)?,
+        GroupOwner::Everybody => made.make_shared(group)?,
     }
     if let Some(monitoring) = &group.monitoring {
         if !group.directory.join("mon_groups").is_dir() {
             bail!("linux.intelRdt.enableMonitoring: this machine cannot monitor: it has no mon_groups");
         }
-        made.take(monitoring, &"linux.intelRdt.enableMonitoring")?;
+        made.make_own(monitoring, &"linux.intelRdt.enableMonitoring")?;
     }
     Ok(made)
 }
 
 impl MadeGroup<'_> {
     /// Makes a group without processes: a new one, or one that a container with that name has left behind.
-    fn take(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
+    fn make_own(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
         match self.resctrl.mkdir(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(directory) => {}
@@ -112,7 +112,7 @@ impl MadeGroup<'_> {
     }
 
     /// Makes the group that `closID` names, or checks an existing one.
-    fn share(&mut self, group: &ResctrlGroup) -> Result<()> {
+    fn make_shared(&mut self, group: &ResctrlGroup) -> Result<()> {
         let directory = &group.directory;
         if group.schemata.is_empty() {
             return match directory.join(TASKS).exists() {

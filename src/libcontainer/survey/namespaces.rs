@@ -79,14 +79,14 @@ fn sysctl(name: &str) -> Option<String> {
 fn advice(errno: Errno, limit: &str) -> String {
     match errno {
         Errno::NOSPC => format!("sysctl -w user.max_{limit}_namespaces=10000"),
-        Errno::INVAL | Errno::NOSYS => format!("a kernel with CONFIG_{}_NS", config(limit)),
+        Errno::INVAL | Errno::NOSYS => format!("a kernel with CONFIG_{}_NS", kernel_option(limit)),
         _ => "a seccomp filter or a security module around this process refuses it: call coracle outside of it"
             .to_owned(),
     }
 }
 
 /// The kernel's names for its options.
-fn config(limit: &str) -> String {
+fn kernel_option(limit: &str) -> String {
     match limit {
         "mnt" => "NAMESPACES and CONFIG_MNT".to_owned(),
         "cgroup" => "CGROUPS and CONFIG_CGROUP".to_owned(),

@@ -65,7 +65,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and write(2).
     pub fn write_of(&self, pid: i32, file: &CStr, value: &[u8]) -> Result<(), Errno> {
-        self.write(&Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
+        self.write(&Name::from_parts(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
     }
 
     /// Reads a file of process `pid` (in the runtime's pid namespace).
@@ -83,7 +83,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2).
     pub fn open_of(&self, pid: i32, file: &CStr) -> Result<File, Errno> {
-        let name = Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
+        let name = Name::from_parts(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         rustix::fs::openat2(&self.0, name.as_c_str()?, flags, Mode::empty(), INSIDE).map(File::from)
     }
@@ -93,7 +93,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and write(2); `NODEV` when something else than a proc file system lies over it.
     pub fn write_sys(&self, parameter: &CStr, value: &[u8]) -> Result<(), Errno> {
-        let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
+        let name = Name::from_parts(&[b"sys/", parameter.to_bytes()])?;
         let how = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = match rustix::fs::openat2(&self.0, name.as_c_str()?, how, Mode::empty(), INSIDE) {
             // our caller has made a part of /proc/sys writable by its own mounts; they are in the runtime's mount
@@ -113,7 +113,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and read(2).
     pub fn read_sys(&self, parameter: &CStr, text: &mut [u8]) -> Result<usize, Errno> {
-        let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
+        let name = Name::from_parts(&[b"sys/", parameter.to_bytes()])?;
         let (how, resolve) = (OFlags::RDONLY | OFlags::CLOEXEC, INSIDE.difference(ResolveFlags::NO_XDEV));
         let file = rustix::fs::openat2(&self.0, name.as_c_str()?, how, Mode::empty(), resolve)?;
         if is_proc(file.as_fd())? { rustix::io::read(&file, text) } else { Err(Errno::NODEV) }
@@ -160,7 +160,7 @@ impl HostProc {
         if length == 0 || !number[..length].iter().all(u8::is_ascii_digit) {
             return Err(Errno::NODEV);
         }
-        Name::join(&[&number[..length], b"/", file.to_bytes()])
+        Name::from_parts(&[&number[..length], b"/", file.to_bytes()])
     }
 }
 
@@ -199,7 +199,7 @@ struct Name {
 }
 
 impl Name {
-    fn join(parts: &[&[u8]]) -> Result<Name, Errno> {
+    fn from_parts(parts: &[&[u8]]) -> Result<Name, Errno> {
         let mut text = [0u8; 256];
         let mut length = 0;
         for part in parts {
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_too_long_is_refused() {
-        assert!(Name::join(&[&[b'x'; 255]]).is_ok());
-        assert_eq!(Name::join(&[&[b'x'; 256]]).err(), Some(Errno::NAMETOOLONG));
+        assert!(Name::from_parts(&[&[b'x'; 255]]).is_ok());
+        assert_eq!(Name::from_parts(&[&[b'x'; 256]]).err(), Some(Errno::NAMETOOLONG));
     }
 }

@@ -264,7 +264,7 @@ fn pieces_of(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno>
             protection: flag(libc::PF_R, libc::PROT_READ)
                 | flag(libc::PF_W, libc::PROT_WRITE)
                 | flag(libc::PF_X, libc::PROT_EXEC),
-            read_only: read_only(headers, base, at, page),
+            read_only: relro_length(headers, base, at, page),
         };
     }
     Ok(pieces)
@@ -272,7 +272,7 @@ fn pieces_of(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno>
 
 /// How many bytes of the piece at `at` are read-only once the program is loaded. Only whole pages count: what follows in the last
 /// one must stay writable.
-fn read_only(headers: &[libc::Elf64_Phdr], base: usize, at: usize, page: usize) -> usize {
+fn relro_length(headers: &[libc::Elf64_Phdr], base: usize, at: usize, page: usize) -> usize {
     let sealed = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
     sealed.map_or(0, |header| {
         let begin = base.wrapping_add(address(header.p_vaddr));
