@@ -43,9 +43,9 @@ pub enum Answer {
     Continue,
 }
 
-/// A running agent. `told` returns each message that it has received.
+/// A running agent. `next` returns each message that it has received.
 pub struct Agent {
-    told: Receiver<Value>,
+    messages: Receiver<Value>,
 }
 
 impl Agent {
@@ -54,7 +54,7 @@ impl Agent {
         let directory = std::fs::File::open(path.parent().unwrap()).unwrap();
         let short = format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), path.file_name().unwrap().to_str().unwrap());
         let listener = UnixListener::bind(short).unwrap();
-        let (sender, told) = channel();
+        let (sender, messages) = channel();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (state, fd) = receive(&stream);
@@ -64,13 +64,13 @@ impl Agent {
                 std::thread::spawn(move || serve(&fd, answer));
             }
         });
-        Agent { told }
+        Agent { messages }
     }
 
     /// The next message.
     #[track_caller]
-    pub fn told(&self) -> Value {
-        self.told.recv_timeout(Duration::from_secs(30)).expect("the agent is told of a process")
+    pub fn next(&self) -> Value {
+        self.messages.recv_timeout(Duration::from_secs(30)).expect("the agent is told of a process")
     }
 }
 

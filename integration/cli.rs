@@ -339,9 +339,9 @@ fn debug_tells_the_plan_and_how_long_each_step_took() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["msg"].as_str().unwrap().to_owned())
         .collect();
-    let told = |part: &str| said.iter().filter(|msg| msg.starts_with(part)).count();
-    assert!(told("plan: runtime: ") > 0 && told("plan: init: ") > 20, "{text}");
-    assert!(told("process ") == 1, "{text}");
+    let count = |part: &str| said.iter().filter(|msg| msg.starts_with(part)).count();
+    assert!(count("plan: runtime: ") > 0 && count("plan: init: ") > 20, "{text}");
+    assert!(count("process ") == 1, "{text}");
     // The log has the time of every step of init before it is ready, with its property.
     let pivot = said.iter().find(|msg| msg.starts_with("took ") && msg.contains("init: pivot")).expect(&text);
     assert!(pivot.ends_with("(root.path)"), "{pivot}");
@@ -370,9 +370,9 @@ fn check_notes_what_others_read_otherwise() {
         world.config.clone_from(&before);
         *world.at(pointer) = value;
         world.write();
-        let told = world.call(&["check"]).ok();
-        let notes: Vec<_> = told.lines().filter(|line| line.starts_with("note: ")).collect();
-        assert!(notes.len() == 1 && notes[0].contains(note), "{pointer}: {told}");
+        let printed = world.call(&["check"]).ok();
+        let notes: Vec<_> = printed.lines().filter(|line| line.starts_with("note: ")).collect();
+        assert!(notes.len() == 1 && notes[0].contains(note), "{pointer}: {printed}");
     }
     // A flag that has no effect any more is reported together with the other mistakes.
     world.config.clone_from(&before);
@@ -384,11 +384,11 @@ fn check_notes_what_others_read_otherwise() {
     world.write();
     let outcome = world.call(&["check"]);
     assert!(!outcome.out.contains("process.capabilities"), "a note on what is there in another form: {}", outcome.out);
-    let told = outcome.fails();
-    let mistakes: Vec<_> = told.lines().skip(1).map(str::trim).collect();
-    assert_eq!(mistakes.len(), 3, "{told}");
+    let printed = outcome.fails();
+    let mistakes: Vec<_> = printed.lines().skip(1).map(str::trim).collect();
+    assert_eq!(mistakes.len(), 3, "{printed}");
     for place in ["linux.seccomp.syscalls: 3 of the entries", "process.capabilities", "process.cwd"] {
-        assert!(mistakes.iter().any(|line| line.starts_with(place)), "{place}: {told}");
+        assert!(mistakes.iter().any(|line| line.starts_with(place)), "{place}: {printed}");
     }
 }
 

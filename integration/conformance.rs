@@ -97,9 +97,8 @@ fn capabilities_in_a_user_namespace_are_exactly_the_requested_ones() {
 fn hooks_receive_the_current_state() {
     only!(Who::Us; "runc says creating and crun created to both");
     let mut world = World::running(&["true"]);
-    let told = |name: &str| world.path(&format!("{name}.json"));
-    let hook =
-        |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}", told(name).display())]}]);
+    let state_file = |name: &str| world.path(&format!("{name}.json"));
+    let hook = |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}", state_file(name).display())]}]);
     let names = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     let hooks: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), hook(name))).collect();
     world.config["hooks"] = hooks.into();

@@ -542,7 +542,7 @@ fn a_mistake_in_a_process_file_is_reported_with_the_name_of_the_file() {
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let file = world.path("bundle/process.json");
-    for (text, told) in [
+    for (text, reason) in [
         (r#"{"args": ["true"]}"#, "process.json: cwd: is missing"),
         ("{}", "process.json: cwd: is missing"),
         (r#"{"cwd": "/"}"#, "process.json: args: is empty or missing"),
@@ -555,18 +555,18 @@ fn a_mistake_in_a_process_file_is_reported_with_the_name_of_the_file() {
         fs::write(&file, text).unwrap();
         let said = world.call(&["exec", "--process", "process.json", &world.id]).fails();
         if who() == Who::Us {
-            assert!(said.contains(told) && !said.contains("config.json") && !said.contains("user"), "{text}: {said}");
+            assert!(said.contains(reason) && !said.contains("config.json") && !said.contains("user"), "{text}: {said}");
         }
     }
     if who() == Who::Us {
         fs::write(&file, r#"{"ociVersion": "1.0.0", "process": {}}"#).unwrap();
         let said = world.call(&["exec", "--process", "process.json", &world.id]).fails();
         assert!(said.contains("--process process.json: is a config.json: pass only its object `process`"), "{said}");
-        for (flag, value, told) in
+        for (flag, value, reason) in
             [("--cwd", "x", "--cwd: \"x\" is not"), ("--env", "A", "--env: \"A\" is not NAME=value")]
         {
             let said = world.call(&["exec", flag, value, &world.id, "true"]).fails();
-            assert!(said.contains(told) && !said.contains("config.json"), "{said}");
+            assert!(said.contains(reason) && !said.contains("config.json"), "{said}");
         }
     }
 }

@@ -402,28 +402,28 @@ fn warnings_are_in_the_log_and_not_in_the_containers_output() {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         assert!(records.iter().all(|record| record["time"].as_str().is_some_and(|time| time.len() >= 20)), "{text}");
-        let told =
+        let line =
             |record: &Value| format!("{}: {}", record["level"].as_str().unwrap(), record["msg"].as_str().unwrap());
-        (ran, records.iter().map(told).collect::<Vec<_>>())
+        (ran, records.iter().map(line).collect::<Vec<_>>())
     };
     // crun prints no warnings.
-    let warned = |told: &[String], words: &str| {
-        who() == Who::Crun || told.iter().any(|line| line.starts_with("warning: ") && line.contains(words))
+    let warned = |logged: &[String], words: &str| {
+        who() == Who::Crun || logged.iter().any(|line| line.starts_with("warning: ") && line.contains(words))
     };
-    let (ran, told) = call(&["create", &world.id]);
-    assert!(warned(&told, "CAP_TOMORROW"), "{told:?}");
+    let (ran, logged) = call(&["create", &world.id]);
+    assert!(warned(&logged, "CAP_TOMORROW"), "{logged:?}");
     assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
-    let (ran, told) = call(&["delete", "--force", &world.id]);
+    let (ran, logged) = call(&["delete", "--force", &world.id]);
     assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
-    assert!(who() != Who::Us || warned(&told, "poststop"), "{told:?}");
-    let (ran, told) = call(&["run", &world.id]);
+    assert!(who() != Who::Us || warned(&logged, "poststop"), "{logged:?}");
+    let (ran, logged) = call(&["run", &world.id]);
     assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
-    assert!(warned(&told, "CAP_TOMORROW"), "{told:?}");
+    assert!(warned(&logged, "CAP_TOMORROW"), "{logged:?}");
     // Without --log, warnings go to standard error. --log-level removes them from the log.
     if who() == Who::Us {
         assert!(world.run().err.contains("CAP_TOMORROW"));
-        let (ran, told) = call(&["--log-level", "error", "run", &world.id]);
-        assert_eq!((ran.err.as_str(), told), ("", vec![]));
+        let (ran, logged) = call(&["--log-level", "error", "run", &world.id]);
+        assert_eq!((ran.err.as_str(), logged), ("", vec![]));
     }
 }
 

@@ -78,13 +78,13 @@ fn all_six_run_in_order_with_the_state_they_are_to_know() {
         assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{point}");
     }
     if who() == Who::Us {
-        let told = |point: &str| (state(point)["status"].as_str().unwrap().to_owned(), state(point)["pid"].clone());
-        assert_eq!(told("prestart"), ("created".to_owned(), json!(pid)));
-        assert_eq!(told("createRuntime"), ("creating".to_owned(), json!(pid)));
-        assert_eq!(told("createContainer"), ("creating".to_owned(), json!(1)));
-        assert_eq!(told("startContainer"), ("created".to_owned(), json!(1)));
-        assert_eq!(told("poststart"), ("running".to_owned(), json!(pid)));
-        assert_eq!(told("poststop"), ("stopped".to_owned(), json!(0)));
+        let seen = |point: &str| (state(point)["status"].as_str().unwrap().to_owned(), state(point)["pid"].clone());
+        assert_eq!(seen("prestart"), ("created".to_owned(), json!(pid)));
+        assert_eq!(seen("createRuntime"), ("creating".to_owned(), json!(pid)));
+        assert_eq!(seen("createContainer"), ("creating".to_owned(), json!(1)));
+        assert_eq!(seen("startContainer"), ("created".to_owned(), json!(1)));
+        assert_eq!(seen("poststart"), ("running".to_owned(), json!(pid)));
+        assert_eq!(seen("poststop"), ("stopped".to_owned(), json!(0)));
     }
 }
 

@@ -150,9 +150,9 @@ fn a_group_is_updated_and_its_numbers_are_printed() {
         let event: Value = serde_json::from_str(&machine.call(&["events", "--stats", &machine.0.id]).ok()).unwrap();
         event["data"]["intel_rdt"].clone()
     };
-    let told = stats(&machine);
-    assert_eq!(told["l3_cache_info"], json!({"cbm_mask": "fff", "min_cbm_bits": 1, "num_closids": 16}));
-    assert_eq!((&told["l3_cache_schema"], &told["mem_bw_schema"]), (&json!("L3:0=fff"), &json!("MB:0=100")));
+    let rdt = stats(&machine);
+    assert_eq!(rdt["l3_cache_info"], json!({"cbm_mask": "fff", "min_cbm_bits": 1, "num_closids": 16}));
+    assert_eq!((&rdt["l3_cache_schema"], &rdt["mem_bw_schema"]), (&json!("L3:0=fff"), &json!("MB:0=100")));
     let update = ["update", "--l3-cache-schema", "L3:0=0ff", "--mem-bw-schema", "MB:0=050", &machine.0.id];
     machine.call(&update).ok();
     // The kernel would keep the lines apart. A plain file has the last line, written over the one before.

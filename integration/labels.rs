@@ -144,12 +144,12 @@ fn hooks_do_not_wear_the_profile() {
     needs!(has_apparmor(), "a host with AppArmor");
     let profile = Profile::load();
     let mut world = profiled(&profile.name, CURRENT);
-    let told = world.path("told");
-    let script = format!("cat /proc/self/attr/current >>{}", told.display());
+    let file = world.path("told");
+    let script = format!("cat /proc/self/attr/current >>{}", file.display());
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
     *world.at("/hooks") = json!({"createRuntime": hook, "createContainer": hook, "poststop": hook});
     assert_eq!(world.run().ok(), profile.enforced());
-    assert_eq!(fs::read_to_string(told).unwrap(), "unconfined\n".repeat(3));
+    assert_eq!(fs::read_to_string(file).unwrap(), "unconfined\n".repeat(3));
 }
 
 /// A startContainer hook that succeeds only if it has that label.
@@ -384,14 +384,14 @@ fn key_label(serial: i32) -> String {
 fn hooks_and_the_runtime_do_not_wear_the_label() {
     needs!(has_selinux(), "a host with SELinux (hack/vm/run --selinux)");
     let mut world = labelled(CURRENT);
-    let told = world.path("told");
-    let script = format!("cat /proc/self/attr/current >>{}; echo >>{}", told.display(), told.display());
+    let file = world.path("told");
+    let script = format!("cat /proc/self/attr/current >>{}; echo >>{}", file.display(), file.display());
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
     *world.at("/hooks") = json!({"createRuntime": hook, "createContainer": hook, "poststop": hook});
     assert!(run(&world).ok().starts_with(ALL));
-    let told = fs::read_to_string(told).unwrap().replace('\0', "");
-    assert_eq!(told.lines().filter(|line| line.contains(":kernel_t:")).count(), 3, "{told}");
-    assert!(!told.contains("container_t"), "{told}");
+    let labels = fs::read_to_string(file).unwrap().replace('\0', "");
+    assert_eq!(labels.lines().filter(|line| line.contains(":kernel_t:")).count(), 3, "{labels}");
+    assert!(!labels.contains("container_t"), "{labels}");
 }
 
 #[test]

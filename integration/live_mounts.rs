@@ -63,8 +63,8 @@ fn mounts_are_added_and_removed_while_the_container_runs() {
         (json!([{"destination": "/t", "type": "proc"}]), "accepts only bind mounts"),
         (json!({"destination": "/t"}), "mounts: expected an array"),
     ] {
-        let told = mounts(&world, "add", &list).fails();
-        assert!(told.contains(said), "{told}");
+        let printed = mounts(&world, "add", &list).fails();
+        assert!(printed.contains(said), "{printed}");
     }
     world.call(&["kill", &world.id, "KILL"]).ok();
     world.wait_for_status("stopped");

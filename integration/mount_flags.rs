@@ -522,7 +522,7 @@ fn a_remount_changes_the_options_of_the_file_system() {
 
 #[test]
 fn a_remount_without_a_mount_or_with_an_unknown_option_is_an_error() {
-    for (options, there, told) in [
+    for (options, there, reason) in [
         (&["remount", "ro"][..], false, "is there a mount at this place?"),
         (&["remount", "size=2m"], false, "is there a mount at this place?"),
         (&["remount", "sise=2m"], true, "Unknown parameter 'sise'"),
@@ -535,7 +535,7 @@ fn a_remount_without_a_mount_or_with_an_unknown_option_is_an_error() {
         world.mount(tmpfs("/a", options));
         let said = world.run().fails();
         if who() == Who::Us {
-            assert!(said.contains(told) && said.contains("mounts["), "{options:?}: {said}");
+            assert!(said.contains(reason) && said.contains("mounts["), "{options:?}: {said}");
         }
         world.assert_clean();
     }

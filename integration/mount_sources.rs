@@ -112,8 +112,8 @@ fn a_missing_source_in_the_root_is_reported_with_its_place() {
     let said = world.run().fails();
     assert!(said.to_lowercase().contains("no such file or directory"), "{said}");
     if who() == Who::Us {
-        let told = format!("open {}: no such file", world.rootfs("nothing/x").display());
-        assert!(said.contains("mounts[") && said.contains(&told), "{said}");
+        let expected = format!("open {}: no such file", world.rootfs("nothing/x").display());
+        assert!(said.contains("mounts[") && said.contains(&expected), "{said}");
     }
     world.assert_clean();
 }

@@ -223,8 +223,8 @@ fn the_runtimes_own_mount_namespace_is_not_joined() {
         world.namespace("mount", Some(path));
         world.write();
         let said = world.call_apart(&["run", &world.id]).fails();
-        let told = format!("{}.path: {path} is the runtime's own mount namespace", world.last_namespace());
-        assert!(said.contains(&told), "{said}");
+        let expected = format!("{}.path: {path} is the runtime's own mount namespace", world.last_namespace());
+        assert!(said.contains(&expected), "{said}");
     }
     // The one of process 1, from another one. Process 1 is a shell whose root may change.
     let path = "/proc/1/ns/mnt";
@@ -244,8 +244,8 @@ fn the_runtimes_own_mount_namespace_is_not_joined() {
         "sh",
     ]);
     let said = finish(inside.arg(call.get_program()).args(call.get_args()).current_dir(world.bundle())).fails();
-    let told = format!("{}.path: {path} is the mount namespace of process 1", world.last_namespace());
-    assert!(said.contains(&told), "{said}");
+    let expected = format!("{}.path: {path} is the mount namespace of process 1", world.last_namespace());
+    assert!(said.contains(&expected), "{said}");
     leaves_nothing(&world);
 }
 

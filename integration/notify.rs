@@ -68,7 +68,7 @@ fn with_manager(world: &World, args: &[&str]) -> std::thread::JoinHandle<crate::
 
 /// Expects READY, the pid, and a barrier, and answers the barrier.
 #[track_caller]
-fn told_of_readiness(world: &World, manager: &Manager) {
+fn is_notified(world: &World, manager: &Manager) {
     assert_eq!(manager.hear().0, "READY=1");
     assert_eq!(manager.hear().0, format!("MAINPID={}", world.pid()));
     if who() == Who::Runc {
@@ -91,7 +91,7 @@ fn start_waits_until_the_program_is_ready() {
     assert!(!start.is_finished(), "start does not wait");
     // Debian's runc recognizes READY=1 only as a whole message.
     say(&world, if who() == Who::Us { b"STATUS=nearly\nREADY=1\nMAINPID=1\n" } else { b"READY=1" });
-    told_of_readiness(&world, &manager);
+    is_notified(&world, &manager);
     start.join().unwrap().ok();
     assert!(who() == Who::Runc || manager.is_quiet());
     assert_eq!(world.exec(&["cat", "/dev/shm/said"]).ok(), "/run/notify/notify.sock\n");
@@ -108,7 +108,7 @@ fn a_detached_run_waits_as_well() {
     wait_until("running", || world.call(&["state", &world.id]).status.success() && world.status() == "running");
     assert!(!run.is_finished(), "run does not wait");
     say(&world, b"READY=1");
-    told_of_readiness(&world, &manager);
+    is_notified(&world, &manager);
     run.join().unwrap().ok();
 }
 
@@ -158,6 +158,6 @@ fn a_mapped_root_reaches_the_socket() {
     wait_until("running", || world.call(&["state", &world.id]).status.success() && world.status() == "running");
     assert!(world.exec(&["stat", "-c", "%a", "/run/notify/notify.sock"]).ok().starts_with("777"));
     say(&world, b"READY=1");
-    told_of_readiness(&world, &manager);
+    is_notified(&world, &manager);
     run.join().unwrap().ok();
 }

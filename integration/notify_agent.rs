@@ -35,16 +35,16 @@ fn the_agent_answers_for_init() {
         *world.at("/process/noNewPrivileges") = privileges;
         let agent = Agent::at(&world.path("agent.sock"), no_directories);
         assert_eq!(world.run().ok(), "mkdir: can't create directory '/dev/shm/x': Operation not supported\n1\n");
-        let told = agent.told();
-        assert_eq!(told["fds"], json!(["seccompFd"]), "{told}");
-        assert_eq!(told["metadata"], "some data");
-        assert_eq!(told["pid"], told["state"]["pid"]);
-        assert_eq!(told["state"]["id"], world.id);
-        assert_eq!(told["state"]["status"], "creating");
-        assert_eq!(told["state"]["bundle"], json!(world.bundle()));
-        assert_eq!(told["state"]["annotations"]["org.example.a"], "b");
+        let message = agent.next();
+        assert_eq!(message["fds"], json!(["seccompFd"]), "{message}");
+        assert_eq!(message["metadata"], "some data");
+        assert_eq!(message["pid"], message["state"]["pid"]);
+        assert_eq!(message["state"]["id"], world.id);
+        assert_eq!(message["state"]["status"], "creating");
+        assert_eq!(message["state"]["bundle"], json!(world.bundle()));
+        assert_eq!(message["state"]["annotations"]["org.example.a"], "b");
         // runc sends its own version of the specification, crun 0.2.0.
-        assert!(who() != Who::Us || told["ociVersion"] == "1.0.2", "{told}");
+        assert!(who() != Who::Us || message["ociVersion"] == "1.0.2", "{message}");
     }
 }
 
@@ -54,12 +54,12 @@ fn the_agent_answers_for_exec_and_knows_that_the_container_runs() {
     let world = notifying("agent.sock", &["mkdir"], &["sleep", "1000"]);
     let agent = Agent::at(&world.path("agent.sock"), no_directories);
     world.begin();
-    assert_eq!(agent.told()["pid"], world.pid());
+    assert_eq!(agent.next()["pid"], world.pid());
     assert_eq!(world.exec(&MKDIR).ok(), "mkdir: can't create directory '/dev/shm/x': Operation not supported\n1\n");
-    let told = agent.told();
-    assert_eq!(told["state"]["status"], "running", "{told}");
-    assert_eq!(told["state"]["pid"], world.pid());
-    assert_ne!(told["pid"], told["state"]["pid"]);
+    let message = agent.next();
+    assert_eq!(message["state"]["status"], "running", "{message}");
+    assert_eq!(message["state"]["pid"], world.pid());
+    assert_ne!(message["pid"], message["state"]["pid"]);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_socket_of_the_agent_may_have_a_long_path() {
     std::fs::create_dir(world.path(&"d".repeat(120))).unwrap();
     let agent = Agent::at(&world.path(&format!("{}/agent.sock", "d".repeat(120))), no_directories);
     assert!(world.run().ok().contains("not supported"));
-    agent.told();
+    agent.next();
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_filter_that_traps_the_calls_which_would_send_it_works() {
     let world = notifying("agent.sock", &names, &MKDIR);
     let agent = Agent::at(&world.path("agent.sock"), no_directories);
     assert!(world.run().ok().contains("not supported"));
-    agent.told();
+    agent.next();
 }
 
 #[test]
@@ -165,5 +165,5 @@ fn crun_s_annotation_names_an_agent_too() {
     *world.at("/annotations") = json!({"run.oci.seccomp.receiver": world.path("agent.sock")});
     let agent = Agent::at(&world.path("agent.sock"), no_directories);
     assert!(world.run().ok().contains("not supported"));
-    assert_eq!(agent.told()["fds"], json!(["seccompFd"]));
+    assert_eq!(agent.next()["fds"], json!(["seccompFd"]));
 }

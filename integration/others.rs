@@ -40,10 +40,10 @@ fn processes_of_others_are_spared_and_named_and_killed_by_force_alone() {
     fs::create_dir(&below).unwrap();
     let mut others = [in_group(&below), in_group(&directory("freezer", &group))];
     kill_init(&world);
-    let told = world.call(&["delete", &world.id]).fails();
-    assert!(told.contains("cgroups are still there: "), "{told}");
+    let printed = world.call(&["delete", &world.id]).fails();
+    assert!(printed.contains("cgroups are still there: "), "{printed}");
     for other in &mut others {
-        assert!(told.contains(&name(other)) && !other.has_ended(), "{told}");
+        assert!(printed.contains(&name(other)) && !other.has_ended(), "{printed}");
     }
     assert!(world.call(&["state", &world.id]).ok().contains("stopped"));
     // a process in a frozen cgroup ends as well
@@ -76,9 +76,9 @@ fn the_end_of_a_run_spares_processes_of_others() {
     let mut other = in_group(&directory("pids", &world.group()));
     fs::write(format!("/proc/{}/root/dev/shm/end", world.pid()), "").unwrap();
     let ended = run.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(7), "{told}");
-    assert!(told.contains(&name(&other)) && !other.has_ended(), "{told}");
+    let printed = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(7), "{printed}");
+    assert!(printed.contains(&name(&other)) && !other.has_ended(), "{printed}");
     world.call(&["delete", "--force", &world.id]).ok();
     world.assert_clean();
 }
@@ -103,8 +103,8 @@ fn a_process_in_some_hierarchies_is_not_the_containers() {
         let mut other = in_group(&directory("pids", &world.group()));
         end(&world);
         assert!(!other.has_ended());
-        let told = world.call(&["delete", &world.id]).fails();
-        assert!(told.contains(&name(&other)) && !other.has_ended(), "{told}");
+        let printed = world.call(&["delete", &world.id]).fails();
+        assert!(printed.contains(&name(&other)) && !other.has_ended(), "{printed}");
         wait_until("its own has ended", || {
             fs::read_to_string(format!("/proc/{}/cgroup", own.trim()))
                 .map_or(true, |groups| !groups.contains(&world.id))
@@ -135,12 +135,12 @@ fn a_container_below_the_cgroup_of_another_one_outlives_it() {
         run.stdin(Stdio::null()).stdout(Stdio::null());
         assert!(run.status().unwrap().success());
         if force {
-            let told = outer.call(&["delete", "--force", &outer.id]).fails();
-            assert!(told.contains(&inner), "{told}");
+            let printed = outer.call(&["delete", "--force", &outer.id]).fails();
+            assert!(printed.contains(&inner), "{printed}");
         } else {
             kill_init(&outer);
-            let told = outer.call(&["delete", &outer.id]).fails();
-            assert!(told.contains(&inner), "{told}");
+            let printed = outer.call(&["delete", &outer.id]).fails();
+            assert!(printed.contains(&inner), "{printed}");
         }
         let state = outer.call(&["state", &inner]).ok();
         assert!(state.contains("running"), "{own_pids} {force}: {state}");
@@ -169,9 +169,9 @@ fn a_container_below_the_cgroup_of_a_frozen_one_outlives_it() {
     let pid: serde_json::Value = serde_json::from_str(&outer.call(&["state", &inner]).ok()).unwrap();
     let freezer = directory("freezer", &group).join("freezer.state");
     fs::write(&freezer, "FROZEN").unwrap();
-    let told = outer.call(&["delete", "--force", &outer.id]);
+    let printed = outer.call(&["delete", "--force", &outer.id]);
     fs::write(&freezer, "THAWED").unwrap();
-    assert_eq!(told.code(), 1, "{told:?}");
+    assert_eq!(printed.code(), 1, "{printed:?}");
     // a pending SIGKILL would end it now
     let status = fs::read_to_string(format!("/proc/{}/status", pid["pid"])).unwrap();
     for pending in ["SigPnd", "ShdPnd"] {

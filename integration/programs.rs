@@ -88,7 +88,7 @@ fn a_program_that_cannot_be_executed_is_reported_with_the_cause() {
     fs::set_permissions(world.rootfs("bin/secret"), fs::Permissions::from_mode(0o700)).unwrap();
     world.mount(json!({"destination": "/noexec", "source": world.rootfs("bin"), "options": ["bind", "noexec"]}));
     world.begin();
-    let told = |how: &str, ran: Outcome, errno: &str, cause: &str| {
+    let fails_with = |how: &str, ran: Outcome, errno: &str, cause: &str| {
         let said = ran.fails();
         assert!(said.contains(errno), "{how}: {errno:?} is not in {said:?}");
         assert!(who() != Who::Us || said.contains(cause), "{how}: {cause:?} is not in {said:?}");
@@ -96,7 +96,7 @@ fn a_program_that_cannot_be_executed_is_reported_with_the_cause() {
     };
     for (name, _, _, errno, cause) in &scripts {
         let path = format!("/bin/{name}");
-        told("exec", world.exec(&[&path]), errno, cause);
+        fails_with("exec", world.exec(&[&path]), errno, cause);
         if who() != Who::Us {
             // Debian's runc prints it on the container's standard error.
             continue;
@@ -104,28 +104,28 @@ fn a_program_that_cannot_be_executed_is_reported_with_the_cause() {
         let mut other = World::running(&[&path]);
         *other.at("/process/user") = json!({"uid": 1000, "gid": 1000});
         *other.at("/root/path") = json!(world.rootfs(""));
-        told("run", other.run(), errno, cause);
+        fails_with("run", other.run(), errno, cause);
         // start reports what only execve(2) finds.
         let created = other.create();
         if created.status.success() {
-            told("start", other.call(&["start", &other.id]), errno, cause);
+            fails_with("start", other.call(&["start", &other.id]), errno, cause);
         } else {
-            told("create", created, errno, cause);
+            fails_with("create", created, errno, cause);
         }
     }
     // The words of runc and crun.
-    told("exec", world.exec(&["/bin/empty/x"]), "not a directory", "\"/bin/empty\" is a file");
+    fails_with("exec", world.exec(&["/bin/empty/x"]), "not a directory", "\"/bin/empty\" is a file");
     let mut other = World::running(&["/bin/empty/x"]);
     *other.at("/root/path") = json!(world.rootfs(""));
-    told(
+    fails_with(
         "run",
         other.run(),
         "not a directory",
         "exec: \"/bin/empty/x\": not a directory (ENOTDIR): \"/bin/empty\" is a file",
     );
-    told("exec", world.exec(&["/noexec/true"]), "permission denied", "(EACCES): is on a mount with noexec");
+    fails_with("exec", world.exec(&["/noexec/true"]), "permission denied", "(EACCES): is on a mount with noexec");
     if who() == Who::Us {
-        told("exec", world.exec(&["crlf"]), "no such file or directory", "exec crlf: no such file");
+        fails_with("exec", world.exec(&["crlf"]), "no such file or directory", "exec crlf: no such file");
     }
 }
 
@@ -150,12 +150,12 @@ fn a_file_of_proc_is_not_read_for_the_cause() {
         finish(limited.current_dir(world.bundle())).fails()
     };
     world.write();
-    let told = "exec format error (ENOEXEC): \"/second/x\" does not begin with #!";
+    let expected = "exec format error (ENOEXEC): \"/second/x\" does not begin with #!";
     let said = within(&["run", &world.id]);
-    assert!(said.contains(told), "{said:?}");
+    assert!(said.contains(expected), "{said:?}");
     world.create().ok();
     let said = within(&["start", &world.id]);
-    assert!(said.contains(told), "{said:?}");
+    assert!(said.contains(expected), "{said:?}");
 }
 
 #[test]

@@ -47,9 +47,9 @@ fn explain_makes_nothing() {
     for args in [vec![path], vec!["--bundle", path], vec!["-b", path]] {
         let output = explain(bundle.path(), &args);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let told = text(&output.stdout);
-        assert!(told.starts_with("  1 runtime open mounts "), "{told}");
-        assert!(told.trim_end().ends_with("process.args"), "{told}");
+        let printed = text(&output.stdout);
+        assert!(printed.starts_with("  1 runtime open mounts "), "{printed}");
+        assert!(printed.trim_end().ends_with("process.args"), "{printed}");
         assert_eq!(text(&output.stderr), "");
     }
     assert_eq!(names(bundle.path()), before, "explain made something");
@@ -97,10 +97,10 @@ fn each_property_has_its_steps_below_it() {
     fs::write(&other, config).unwrap();
     let path = bundle.path().to_str().unwrap();
     let output = explain(bundle.path(), &["--format", "property", "--config", other.to_str().unwrap(), path]);
-    let told = text(&output.stdout);
-    assert!(told.starts_with("#N is a file that the runtime opens"), "{told}{}", text(&output.stderr));
-    assert!(told.contains("\nmounts[0]\n    init    mount proc on /proc"), "{told}");
-    let steps = told.lines().skip(1).filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+    let printed = text(&output.stdout);
+    assert!(printed.starts_with("#N is a file that the runtime opens"), "{printed}{}", text(&output.stderr));
+    assert!(printed.contains("\nmounts[0]\n    init    mount proc on /proc"), "{printed}");
+    let steps = printed.lines().skip(1).filter(|line| line.starts_with("    ") && !line.starts_with("     "));
     let plain = text(&explain(bundle.path(), &["--config", other.to_str().unwrap(), path]).stdout);
     assert_eq!(steps.count(), plain.lines().count());
 }
@@ -114,9 +114,9 @@ fn all_mistakes_are_reported_and_the_status_is_1() {
     let output = explain(bundle.path(), &[bundle.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout), "");
-    let told = text(&output.stderr);
+    let printed = text(&output.stderr);
     for expected in ["config.json has 2 mistakes:", "process.args: is empty", "process.cwd: \"x\" is not absolute"] {
-        assert!(told.contains(expected), "{told}");
+        assert!(printed.contains(expected), "{printed}");
     }
 }
 

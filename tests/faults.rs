@@ -8,14 +8,14 @@ mod cases;
 fn every_mistake_has_its_message() {
     let mut different = Vec::new();
     for case in cases::all("faults") {
-        let told = match case.plan() {
+        let printed = match case.plan() {
             Ok(_) => {
                 different.push(format!("{}: no mistake was found", case.path.display()));
                 continue;
             }
             Err(faults) => format!("{faults}\n"),
         };
-        different.extend(cases::golden(&case.path.with_extension("err"), &told));
+        different.extend(cases::golden(&case.path.with_extension("err"), &printed));
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
@@ -23,6 +23,6 @@ fn every_mistake_has_its_message() {
 #[test]
 fn all_mistakes_are_reported_at_once_and_in_order() {
     let case = cases::all("faults").into_iter().find(|case| case.name() == "ten-at-once").unwrap();
-    let told = case.plan().unwrap_err().to_string();
-    assert!(told.starts_with("config.json has 10 mistakes:\n"), "{told}");
+    let printed = case.plan().unwrap_err().to_string();
+    assert!(printed.starts_with("config.json has 10 mistakes:\n"), "{printed}");
 }

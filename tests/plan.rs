@@ -10,8 +10,8 @@ use libcontainer::plan::explain::table;
 fn every_plan_is_as_it_was_read_and_found_good() {
     let mut different = Vec::new();
     for case in cases::all("plan") {
-        let told = case.told().unwrap_or_else(|faults| panic!("{}: {faults}", case.path.display()));
-        different.extend(cases::golden(&case.path.with_extension("plan"), &told));
+        let printed = case.explained().unwrap_or_else(|faults| panic!("{}: {faults}", case.path.display()));
+        different.extend(cases::golden(&case.path.with_extension("plan"), &printed));
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
@@ -22,8 +22,8 @@ fn every_restore_is_as_it_was_read_and_found_good() {
     let mut different = Vec::new();
     for case in cases::all("restore") {
         let (_, plan) = case.plan().unwrap_or_else(|faults| panic!("{}: {faults}", case.path.display()));
-        let told = table(&plan.restore_lines(&cases::dumped(&case.host)));
-        different.extend(cases::golden(&case.path.with_extension("plan"), &told));
+        let printed = table(&plan.restore_lines(&cases::dumped(&case.host)));
+        different.extend(cases::golden(&case.path.with_extension("plan"), &printed));
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
@@ -37,8 +37,8 @@ fn the_example_is_case_0() {
 #[test]
 fn the_same_config_is_the_same_plan_every_time() {
     for case in cases::all("plan") {
-        let first = case.told().unwrap();
+        let first = case.explained().unwrap();
         // The maps of a config have another order each time it is read.
-        assert!((0..8).all(|_| case.told().unwrap() == first), "{}", case.path.display());
+        assert!((0..8).all(|_| case.explained().unwrap() == first), "{}", case.path.display());
     }
 }

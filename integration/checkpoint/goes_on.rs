@@ -227,9 +227,9 @@ fn a_network_namespace_that_is_joined_is_joined_again_and_hooks_run() {
     restore(&world, "images", &[]).ok();
     assert_counts_on(&world, before);
     assert_eq!(fs::read_link(format!("/proc/{}/ns/net", world.pid())).unwrap(), fs::read_link(&path).unwrap());
-    let told = fs::read_to_string(&log).unwrap();
+    let log = fs::read_to_string(&log).unwrap();
     let made = "prestart\ncreateRuntime\n";
-    assert_eq!(told, format!("{made}poststart\npoststop\n{made}"));
+    assert_eq!(log, format!("{made}poststart\npoststop\n{made}"));
     world.call(&["delete", "--force", &world.id]).ok();
     holder.kill().unwrap();
     holder.wait().unwrap();

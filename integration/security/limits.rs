@@ -66,7 +66,7 @@ fn has_line(world: &World, file: &str, words: &[&str]) -> bool {
 }
 
 /// Whether a program of the host prints this word about init.
-fn told(world: &World, program: &[&str], word: &str) -> bool {
+fn prints(world: &World, program: &[&str], word: &str) -> bool {
     let pid = world.pid().to_string();
     let words: Vec<_> = program.iter().map(|word| if *word == "PID" { &pid } else { *word }).collect();
     finish(Command::new(words[0]).args(&words[1..])).out.contains(word)
@@ -141,14 +141,16 @@ fn of_processes() -> Vec<Case> {
         case("process.oomScoreAdj", json!(500), |w| has_line(w, "oom_score_adj", &["500"])),
         case("process.oomScoreAdj", json!(-500), |w| has_line(w, "oom_score_adj", &["-500"])),
         case("process.ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 2}), |w| {
-            told(w, &["ionice", "-p", "PID"], "best-effort: prio 2")
+            prints(w, &["ionice", "-p", "PID"], "best-effort: prio 2")
         }),
         case("process.ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 2}), |w| {
-            told(w, &["ionice", "-p", "PID"], "realtime: prio 2")
+            prints(w, &["ionice", "-p", "PID"], "realtime: prio 2")
         }),
-        case("process.scheduler", json!({"policy": "SCHED_BATCH"}), |w| told(w, &["chrt", "-p", "PID"], "SCHED_BATCH")),
+        case("process.scheduler", json!({"policy": "SCHED_BATCH"}), |w| {
+            prints(w, &["chrt", "-p", "PID"], "SCHED_BATCH")
+        }),
         case("process.scheduler", json!({"policy": "SCHED_FIFO", "priority": 5}), |w| {
-            told(w, &["chrt", "-p", "PID"], "SCHED_FIFO")
+            prints(w, &["chrt", "-p", "PID"], "SCHED_FIFO")
         }),
         case("process.noNewPrivileges", json!(true), |w| has_line(w, "status", &["NoNewPrivs:", "1"])),
         case("process.capabilities", json!({"bounding": ["CAP_NO_SUCH"]}), never),
@@ -164,7 +166,7 @@ fn of_processes() -> Vec<Case> {
         case("linux.memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "1000"}), never),
         case("linux.intelRdt", json!({"l3CacheSchema": "L3:0=f"}), never),
         case("linux.sysctl", json!({"kernel.msgmax": "9000"}), |w| {
-            told(w, &["nsenter", "-t", "PID", "-i", "cat", "/proc/sys/kernel/msgmax"], "9000")
+            prints(w, &["nsenter", "-t", "PID", "-i", "cat", "/proc/sys/kernel/msgmax"], "9000")
         }),
         case("linux.sysctl", json!({"kernel.panic": "1"}), never),
         case("linux.netDevices", json!({"nosuchdevice": {}}), never),
@@ -200,14 +202,14 @@ impl Case {
     }
 
     /// The message may be about the cgroup as a whole.
-    fn is_told_by(&self, said: &str) -> bool {
+    fn is_named_in(&self, said: &str) -> bool {
         let of_cgroups = self.place.starts_with("linux.resources.");
         said.contains(self.place) || (of_cgroups && said.contains("linux.cgroupsPath: "))
     }
 
     fn verdict(&self, world: &World, seen: &Outcome) -> Verdict {
         match seen.status.success() {
-            false if self.is_told_by(&seen.err) => Verdict::Refused,
+            false if self.is_named_in(&seen.err) => Verdict::Refused,
             false => Verdict::Vanished,
             true if seen.err.contains(&format!("warning: {}", self.place)) => Verdict::Warned,
             true if (self.applied)(world) => Verdict::Applied,
@@ -287,11 +289,11 @@ fn is_mounted(controller: &str) -> bool {
 }
 
 #[track_caller]
-fn no_case_vanishes(cases: &[Case], scenes: impl Fn(&Case) -> Vec<(Prepared, Option<Verdict>)>) {
+fn no_case_vanishes(cases: &[Case], prepared_cases: impl Fn(&Case) -> Vec<(Prepared, Option<Verdict>)>) {
     let nest = nest();
     let mut wrong = Vec::new();
     for case in cases {
-        for (prepared, expected) in scenes(case) {
+        for (prepared, expected) in prepared_cases(case) {
             let (verdict, seen) = meets(case, prepared, &nest);
             if verdict == Verdict::Vanished || expected.is_some_and(|expected| expected != verdict) {
                 wrong.push(format!(
@@ -312,7 +314,7 @@ fn a_limit_of_a_cgroup_is_applied_refused_or_warned_about() {
     only!(Who::Us; "runc and crun ignore some");
     no_case_vanishes(&of_cgroups(), |case| {
         let devices = case.place == "linux.resources.devices";
-        let mut scenes = vec![
+        let mut prepared_cases = vec![
             (Prepared::Host, devices.then_some(Verdict::Applied)),
             (Prepared::NoCgroup, Some(Verdict::Refused)),
             (Prepared::ReadOnly, Some(Verdict::Refused)),
@@ -321,9 +323,9 @@ fn a_limit_of_a_cgroup_is_applied_refused_or_warned_about() {
         ];
         if is_mounted(case.controller) {
             let without = if case.controller == "hugetlb" { None } else { Some(Verdict::Refused) };
-            scenes.push((Prepared::Without(case.controller), without));
+            prepared_cases.push((Prepared::Without(case.controller), without));
         }
-        scenes
+        prepared_cases
     });
 }
 

@@ -53,11 +53,11 @@ fn a_target_that_changes_leads_no_mount_to_proc_or_the_host() {
         |name: &str| mounts(&world, "add", &json!([{"destination": name, "source": share, "options": ["bind", "ro"]}]));
     symlink("/", world.rootfs("top")).unwrap();
     for (name, said) in [("/other0", "(ELOOP)"), ("/other1", "(ELOOP)"), ("/other2", "(ELOOP)"), ("/top", "(ELOOP)")] {
-        let told = add(name).fails();
-        assert!(told.contains(said), "{name}: {told}");
+        let printed = add(name).fails();
+        assert!(printed.contains(said), "{name}: {printed}");
     }
-    let told = add("/shared/in").fails();
-    assert!(told.contains("the host shares the mount there"), "{told}");
+    let printed = add("/shared/in").fails();
+    assert!(printed.contains("the host shares the mount there"), "{printed}");
     let racer = Racer::between(&pairs);
     for _ in 0..ROUNDS {
         for n in 0..links.len() {

@@ -64,10 +64,10 @@ fn a_read_only_mount_is_not_added_where_the_container_can_make_it_writable() {
             wait_until("the attack", || share.join("written").exists());
         }
         assert!(!share.join("written").exists(), "written through a read-only mount (user namespace: {users})");
-        let told = added.fails();
-        assert!(told.contains(LEFT), "{told}");
-        let told = mounts(&world, "remove", &list).fails();
-        assert!(told.contains(LEFT), "{told}");
+        let printed = added.fails();
+        assert!(printed.contains(LEFT), "{printed}");
+        let printed = mounts(&world, "remove", &list).fails();
+        assert!(printed.contains(LEFT), "{printed}");
     }
 }
 
@@ -79,8 +79,8 @@ fn an_exec_runs_no_program_that_a_process_without_rights_has_put_in_its_place() 
         let Some(world) = attacking(1000, users, &["/evil", "/good"]) else { return };
         let done = world.call(&["exec", "--user", "0", &world.id, "/good"]);
         assert!(!done.out.contains("evil"), "{}", done.out);
-        let told = done.fails();
-        assert!(told.contains(LEFT), "{told}");
+        let printed = done.fails();
+        assert!(printed.contains(LEFT), "{printed}");
     }
 }
 

@@ -48,11 +48,11 @@ fn a_link_of_the_image_leads_no_source_to_the_host() {
             (world.rootfs("link/file"), &["bind", "src-nofollow"], "symbolic links"),
             (world.rootfs("link/file"), &["bind", "copy-symlink"], "symbolic links"),
         ];
-        for (source, options, told) in sources {
+        for (source, options, reason) in sources {
             world.config["mounts"].as_array_mut().unwrap().pop();
             world.mount(bind(&source, "/stolen", options));
             let said = world.run().fails();
-            assert!(said.contains(told), "{}: {said}", source.display());
+            assert!(said.contains(reason), "{}: {said}", source.display());
             world.assert_clean();
         }
     }

@@ -168,12 +168,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("x");
         let _stopped = full(&path);
-        let (sender, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let probed = path.clone();
         std::thread::spawn(move || {
             sender.send((connect(&probed).err().map(|error| error.kind()), answers(&probed, ANSWER)))
         });
-        let said = told.recv_timeout(Duration::from_secs(20)).expect("connect waits for a server that is stopped");
+        let said = receiver.recv_timeout(Duration::from_secs(20)).expect("connect waits for a server that is stopped");
         assert_eq!(said, (Some(io::ErrorKind::WouldBlock), true));
     }
 

@@ -357,14 +357,14 @@ mod tests {
         let listener = UnixListener::bind(directory.path().join("t")).expect("bind");
         rustix::net::listen(&listener, 0).expect("listen");
         let other = UnixStream::connect(directory.path().join("t")).expect("connect");
-        let (sender, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let (mut publisher, poll) = (publisher, poll);
             publisher.publish(&poll, &events::TaskCreate::default());
             drop(sender.send((publisher, poll)));
         });
         let (mut publisher, poll) =
-            told.recv_timeout(Duration::from_secs(20)).expect("connect waits for a containerd that is stopped");
+            receiver.recv_timeout(Duration::from_secs(20)).expect("connect waits for a containerd that is stopped");
         assert!(publisher.deadline().is_some(), "it is tried again");
         // it continues
         drop(listener.accept().expect("accept"));

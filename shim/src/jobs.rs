@@ -227,15 +227,15 @@ mod tests {
                 Box::new(|_| ())
             });
         }
-        let (told, killed) = mpsc::channel();
-        let others = told.clone();
-        let job = |told: mpsc::Sender<()>| {
+        let (sender, killed) = mpsc::channel();
+        let others = sender.clone();
+        let job = |sender: mpsc::Sender<()>| {
             move || -> Done<()> {
-                told.send(()).unwrap();
+                sender.send(()).unwrap();
                 Box::new(|()| ())
             }
         };
-        jobs.begin(job(told));
+        jobs.begin(job(sender));
         jobs.begin_of("c2", job(others));
         for what in ["one", "both"] {
             killed.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what} waits for the execs"));

@@ -50,7 +50,7 @@ const DATA: usize = 4096 - 512;
 
 /// What a mount is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+enum MountSource {
     /// What the request names.
     Named,
     /// A file, on a loop device.
@@ -62,20 +62,20 @@ enum Source {
 struct MountOptions {
     flags: MsFlags,
     propagation: MsFlags,
-    source: Source,
+    source: MountSource,
     data: Vec<String>,
 }
 
 fn parse_options(options: &[String]) -> MountOptions {
     let propagations = MsFlags::MS_SHARED | MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE | MsFlags::MS_UNBINDABLE;
     let (flags, propagation) = (MsFlags::empty(), MsFlags::empty());
-    let mut parsed = MountOptions { flags, propagation, source: Source::Named, data: Vec::new() };
+    let mut parsed = MountOptions { flags, propagation, source: MountSource::Named, data: Vec::new() };
     for option in options {
         match FLAGS.iter().find(|(name, ..)| name == option) {
             Some((_, true, flag)) if flag.intersects(propagations) => parsed.propagation |= *flag,
             Some((_, true, flag)) => parsed.flags |= *flag,
             Some((_, false, flag)) => parsed.flags &= !*flag,
-            None if option == "loop" => parsed.source = Source::File,
+            None if option == "loop" => parsed.source = MountSource::File,
             // words that are only for containerd itself
             None if option.starts_with("X-containerd.") => {}
             None => parsed.data.push(option.clone()),
@@ -125,7 +125,7 @@ fn inside(rootfs: &Path, target: &str) -> io::Result<OwnedFd> {
 fn make_one(entry: &Mount, rootfs: &Path) -> io::Result<()> {
     let MountOptions { flags, propagation, source, data } = parse_options(&entry.options);
     // ORDER: the mount keeps the device, and it is free when the mount ends
-    let device = (source == Source::File).then(|| loop_device(&entry.source, flags)).transpose()?;
+    let device = (source == MountSource::File).then(|| loop_device(&entry.source, flags)).transpose()?;
     let source = device.as_ref().map_or(Path::new(&entry.source), LoopDevice::path);
     let (shorter, base) = if entry.r#type == "overlay" { shortened(&data) } else { (data.join(","), None) };
     // it is looked up again after a mount: then it is the mount's root
@@ -206,9 +206,9 @@ mod tests {
         let read = parse_options(&words("rbind ro rprivate index=off X-containerd.x=y rw"));
         assert_eq!(read.flags, MsFlags::MS_BIND | MsFlags::MS_REC);
         assert_eq!(read.propagation, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
-        assert_eq!((read.source, &read.data[..]), (Source::Named, &["index=off".to_owned()][..]));
+        assert_eq!((read.source, &read.data[..]), (MountSource::Named, &["index=off".to_owned()][..]));
         let read = parse_options(&words("ro loop noload"));
-        assert_eq!((read.source, read.flags, &*read.data[0]), (Source::File, MsFlags::MS_RDONLY, "noload"));
+        assert_eq!((read.source, read.flags, &*read.data[0]), (MountSource::File, MsFlags::MS_RDONLY, "noload"));
     }
 
     #[test]

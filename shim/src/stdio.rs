@@ -250,7 +250,7 @@ mod tests {
         let slave = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("the terminal");
         let names = Names { stdout: name, ..Names::default() };
         let mut streams = open(&names, &owner(), &Stop::new().expect("eventfd")).expect("open");
-        let (sender, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut next = crate::pump::Next::Read;
             while next != crate::pump::Next::Write {
@@ -259,7 +259,7 @@ mod tests {
             }
             sender.send(next)
         });
-        let next = told.recv_timeout(std::time::Duration::from_secs(20)).expect("the pump waits for a reader");
+        let next = receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("the pump waits for a reader");
         assert_eq!(next, crate::pump::Next::Write);
         drop((master, slave));
     }

@@ -98,7 +98,7 @@ impl Case {
     }
 
     /// The plan and its warnings, as `explain` prints them.
-    pub fn told(&self) -> Result<String, Faults> {
+    pub fn explained(&self) -> Result<String, Faults> {
         let (_, plan) = self.plan()?;
         let warnings = plan.warnings.iter().cloned().chain(unknown_properties(&self.text));
         let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
@@ -256,9 +256,10 @@ pub fn golden(path: &Path, now: &str) -> Option<String> {
         fs::write(path, now).unwrap();
         return None;
     }
-    let mut told = format!("{}: not as it was (UPDATE=1 rewrites it; read the difference first)\n", path.display());
+    let mut difference =
+        format!("{}: not as it was (UPDATE=1 rewrites it; read the difference first)\n", path.display());
     let (old, new): (Vec<_>, Vec<_>) = (there.lines().collect(), now.lines().collect());
-    told.extend(old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {line}\n")));
-    told.extend(new.iter().filter(|line| !old.contains(line)).map(|line| format!("+ {line}\n")));
-    Some(told)
+    difference.extend(old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {line}\n")));
+    difference.extend(new.iter().filter(|line| !old.contains(line)).map(|line| format!("+ {line}\n")));
+    Some(difference)
 }

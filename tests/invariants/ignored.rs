@@ -33,13 +33,13 @@ const ELSEWHERE: [&str; 20] = [
 
 /// Checks that every value of the config is the origin of a step, or that a warning names it.
 fn nothing_is_ignored(text: &[u8], plan: &Plan) -> Result<(), String> {
-    let mut told: Vec<String> = plan.lines().into_iter().map(|line| line.from).collect();
-    told.extend(plan.init.iter().filter_map(|step| match &step.from {
+    let mut places: Vec<String> = plan.lines().into_iter().map(|line| line.from).collect();
+    places.extend(plan.init.iter().filter_map(|step| match &step.from {
         Origin::At(at) => Some(at.to_string()),
         Origin::Runtime(_) => None,
     }));
     let warnings = plan.warnings.iter().cloned().chain(config::unknown_properties(text));
-    told.extend(warnings.map(|warning| warning.at.to_string()));
+    places.extend(warnings.map(|warning| warning.at.to_string()));
     let inside = |long: &str, short: &str| {
         long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
@@ -48,7 +48,7 @@ fn nothing_is_ignored(text: &[u8], plan: &Plan) -> Result<(), String> {
     let ignored: Vec<_> = leaves
         .into_iter()
         .filter(|leaf| !leaf.starts_with("x-") && !ELSEWHERE.iter().any(|place| inside(leaf, place)))
-        .filter(|leaf| !told.iter().any(|place| !place.is_empty() && (inside(leaf, place) || inside(place, leaf))))
+        .filter(|leaf| !places.iter().any(|place| !place.is_empty() && (inside(leaf, place) || inside(place, leaf))))
         .collect();
     if ignored.is_empty() { Ok(()) } else { Err(format!("silently ignored: {}", ignored.join(", "))) }
 }

@@ -66,16 +66,16 @@ pub const RULES: [Rule; 4] = [
         holds: cloned_without_power,
         broken_by: &[
             ("the capabilities given up where others see it", |plan| {
-                seen_by_tracers(plan) && after_the_birth(plan, capset)
+                seen_by_tracers(plan) && after_the_clone(plan, capset)
             }),
             ("the bounding set given up there", |plan| {
-                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Bounding(_)))
+                seen_by_tracers(plan) && after_the_clone(plan, |what| matches!(what, What::Bounding(_)))
             }),
             ("the ids changed there", |plan| {
-                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Ids { .. }))
+                seen_by_tracers(plan) && after_the_clone(plan, |what| matches!(what, What::Ids { .. }))
             }),
             ("the groups changed there", |plan| {
-                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Groups(_)))
+                seen_by_tracers(plan) && after_the_clone(plan, |what| matches!(what, What::Groups(_)))
             }),
             ("a step there that takes a right", |plan| {
                 seen_by_tracers(plan) && insert_after(plan, spawn, What::Hostname(c"late".to_owned()))
@@ -130,7 +130,7 @@ fn capset(what: &What) -> bool {
     matches!(what, What::Capabilities(_))
 }
 
-fn after_the_birth(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
+fn after_the_clone(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     to_the_back_of(plan, is, spawn)
 }
 
