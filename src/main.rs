@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use libcontainer::internals::chain_in_words;
 
-use cli::{Command, Stop, Typed};
+use cli::{Command, NoCommand, Typed};
 
 /// In a debug build, this allocator ends a forked child that uses the heap.
 #[cfg(debug_assertions)]
@@ -28,8 +28,8 @@ fn parse_and_run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match cli::parse(&args) {
         Ok(typed) => run_command(&typed, &args),
-        Err(Stop::Answer(text)) => print_text(&text),
-        Err(Stop::Usage(usage)) => {
+        Err(NoCommand::Answer(text)) => print_text(&text),
+        Err(NoCommand::Usage(usage)) => {
             print_text(&usage.help);
             let log = log::Log::open(&usage.global);
             log.unwrap_or_else(|_| log::Log::on_standard_error(&usage.global)).error(&usage.said);

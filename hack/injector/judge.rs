@@ -56,7 +56,7 @@ pub fn untouched(worker: &Worker, operation: Operation, bundle: &str) -> Result<
         let (report, ran) = perform(worker, operation, bundle, Aim::Record)?;
         anyhow::ensure!(ran.code == 0 && ran.hung.is_none(), "untouched, it fails: {}", ran.summary());
         outcomes.push(operation.outcome(worker, &ran)?);
-        worker.ask(&["delete", "--force", &worker.id])?;
+        worker.call(&["delete", "--force", &worker.id])?;
         calls = by_role(operation, report);
         let left = worker.left()?;
         anyhow::ensure!(left.is_empty(), "untouched, it leaves {}", left.join(", "));
@@ -156,7 +156,7 @@ pub fn judge(worker: &Worker, untouched: &Untouched, call: &Call, fault: Fault) 
 
 /// In every case, `delete --force` works, and nothing is left.
 fn all_is_cleared(worker: &Worker, verdict: &mut Verdict) -> Result<()> {
-    let deleted = worker.ask(&["delete", "--force", &worker.id])?;
+    let deleted = worker.call(&["delete", "--force", &worker.id])?;
     reap();
     if deleted.code != 0 || deleted.hung.is_some() {
         verdict.finds("delete fails", deleted.summary());
@@ -293,7 +293,7 @@ fn others(worker: &Worker) -> Vec<String> {
 /// After the runtime was killed: a container that is left can be found, and works in the state that it reports.
 fn after_kill(worker: &Worker, operation: Operation, verdict: &mut Verdict) -> Result<()> {
     reap();
-    let listed = worker.ask(&["list"])?;
+    let listed = worker.call(&["list"])?;
     if listed.code != 0 || listed.hung.is_some() {
         verdict.finds("list fails", listed.summary());
     }
@@ -319,7 +319,7 @@ fn after_kill(worker: &Worker, operation: Operation, verdict: &mut Verdict) -> R
                 _ => None,
             };
             if let Some(arguments) = works {
-                let after = worker.ask(&arguments)?;
+                let after = worker.call(&arguments)?;
                 // The killed start may have written to the fifo before. The remains of the killed create end with it,
                 // at the latest while start waits.
                 let ends = ["already running", "has stopped", "was killed before its program began"];

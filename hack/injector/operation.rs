@@ -59,10 +59,10 @@ impl Operation {
         let bundle = worker.bundle(bundle, Then::Stays);
         expect(&worker.run(&["create", "--bundle", &bundle, &worker.id])?, "create")?;
         if self != Operation::Start {
-            expect(&worker.ask(&["start", &worker.id])?, "start")?;
+            expect(&worker.call(&["start", &worker.id])?, "start")?;
         }
         if self == Operation::Resume {
-            expect(&worker.ask(&["pause", &worker.id])?, "pause")?;
+            expect(&worker.call(&["pause", &worker.id])?, "pause")?;
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Operation {
             Operation::Create => {
                 has_status(worker, "created")?;
                 // Its output goes to the same file as that of create.
-                expect(&worker.ask(&["start", &worker.id])?, "start")?;
+                expect(&worker.call(&["start", &worker.id])?, "start")?;
                 Ok(fingerprint(&printed(worker)?))
             }
             Operation::Kill => has_status(worker, "stopped").map(|()| Vec::new()),

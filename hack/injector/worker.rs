@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// The same, but the output goes elsewhere: the container's output stays in `out`.
-    pub fn ask(&self, arguments: &[&str]) -> Result<Ran> {
+    pub fn call(&self, arguments: &[&str]) -> Result<Ran> {
         self.run_into(arguments, "answer")
     }
 
@@ -128,7 +128,7 @@ impl Worker {
 
     /// The object that `state` prints, or its failure.
     pub fn state(&self) -> Result<Result<Value, Ran>> {
-        let ran = self.ask(&["state", &self.id])?;
+        let ran = self.call(&["state", &self.id])?;
         let state = if ran.code == 0 { serde_json::from_str(&ran.out).ok() } else { None };
         Ok(state.ok_or(ran))
     }

@@ -36,16 +36,16 @@ pub struct Typed {
 
 /// Why the program ends without running a command.
 #[derive(Debug)]
-pub enum Stop {
+pub enum NoCommand {
     /// The caller asked for help or the version: standard output, status 0.
     Answer(String),
     /// The command line is wrong.
-    Usage(Box<Usage>),
+    Usage(Box<UsageError>),
 }
 
 /// A command line that is wrong.
 #[derive(Debug, Default)]
-pub struct Usage {
+pub struct UsageError {
     /// The global flags, as far as they could be parsed. They say where errors are logged.
     pub global: Global,
     /// The mistake.
@@ -60,22 +60,22 @@ pub struct Usage {
 ///
 /// # Errors
 /// The text to print instead of running a command.
-pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
+pub fn parse(args: &[OsString]) -> Result<Typed, NoCommand> {
     // Answered before clap builds anything: clients ask often.
     if let [only] = args {
         match only.to_str() {
-            Some("--version" | "-version" | "-v" | "-V" | "version") => return Err(Stop::Answer(version())),
-            Some("--help" | "-help" | "-h" | "-?" | "help" | "h") => return Err(Stop::Answer(general_help())),
+            Some("--version" | "-version" | "-v" | "-V" | "version") => return Err(NoCommand::Answer(version())),
+            Some("--help" | "-help" | "-h" | "-?" | "help" | "h") => return Err(NoCommand::Answer(general_help())),
             _ => {}
         }
     }
     let definition = GlobalOnly::command();
     let words = go_style::split_flags(&definition, args, Order::First).map_err(|said| wrong_global(&said))?;
     if words.version.is_some() {
-        return Err(Stop::Answer(version()));
+        return Err(NoCommand::Answer(version()));
     }
     let Some((name, rest)) = words.rest.split_first().filter(|_| !words.help) else {
-        return Err(Stop::Answer(general_help()));
+        return Err(NoCommand::Answer(general_help()));
     };
     let global = matches(definition, &words.flags, &[])
         .and_then(|found| GlobalOnly::from_arg_matches(&found))
@@ -83,7 +83,7 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
         .global;
     check(&global).map_err(|said| {
         let global = Global { log_format: "text".to_owned(), log_level: None, ..global.clone() };
-        Stop::Usage(Box::new(Usage { global, said, help: String::new(), status: 1 }))
+        NoCommand::Usage(Box::new(UsageError { global, said, help: String::new(), status: 1 }))
     })?;
     let name = name.to_string_lossy();
     if matches!(&*name, "help" | "h") {
@@ -92,13 +92,13 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
     let verb = verbs::named(&name).ok_or_else(|| no_such_verb(global.clone(), &name))?;
     match command(verb, rest) {
         Ok(command) => Ok(Typed { global, command }),
-        Err(Stop::Usage(usage)) => Err(Stop::Usage(Box::new(Usage { global, ..*usage }))),
+        Err(NoCommand::Usage(usage)) => Err(NoCommand::Usage(Box::new(UsageError { global, ..*usage }))),
         Err(answer) => Err(answer),
     }
 }
 
 /// Parses the words after the command.
-fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
+fn command(verb: &Verb, words: &[OsString]) -> Result<Command, NoCommand> {
     let definition = (verb.definition)();
     let parts_of = |words| go_style::split_flags(&definition, words, verb.order).map_err(|said| wrong(verb, &said));
     let (before, mut tail) = split(verb, words);
@@ -108,7 +108,7 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
         (found, tail) = (parts_of(words)?, &[]);
     }
     if found.help {
-        return Err(Stop::Answer(command_help(verb)));
+        return Err(NoCommand::Answer(command_help(verb)));
     }
     if let Some(name) = &found.version {
         return Err(wrong(verb, &go_style::not_defined(&definition, name)));
@@ -125,7 +125,7 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
             _ => "",
         };
         let said = format!("coracle: {:?} {said}{hint}", verb.name);
-        return Err(Stop::Usage(Box::new(Usage { said, help, status: 1, ..Usage::default() })));
+        return Err(NoCommand::Usage(Box::new(UsageError { said, help, status: 1, ..UsageError::default() })));
     }
     rest.extend_from_slice(tail);
     matches(definition, &found.flags, &rest)
@@ -149,25 +149,25 @@ fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> 
     definition.try_get_matches_from(std::iter::once(OsStr::new("coracle")).chain(words))
 }
 
-fn help_about(global: Global, rest: &[OsString]) -> Stop {
-    let Some(name) = rest.first().map(|name| name.to_string_lossy()) else { return Stop::Answer(general_help()) };
-    verbs::named(&name).map_or_else(|| no_such_verb(global, &name), |verb| Stop::Answer(command_help(verb)))
+fn help_about(global: Global, rest: &[OsString]) -> NoCommand {
+    let Some(name) = rest.first().map(|name| name.to_string_lossy()) else { return NoCommand::Answer(general_help()) };
+    verbs::named(&name).map_or_else(|| no_such_verb(global, &name), |verb| NoCommand::Answer(command_help(verb)))
 }
 
-fn no_such_verb(global: Global, name: &str) -> Stop {
+fn no_such_verb(global: Global, name: &str) -> NoCommand {
     // clients of runc match the first words
     let said = format!("No help topic for '{name}'{}", verbs::suggestion(name));
-    Stop::Usage(Box::new(Usage { global, said, help: String::new(), status: 3 }))
+    NoCommand::Usage(Box::new(UsageError { global, said, help: String::new(), status: 3 }))
 }
 
-fn wrong(verb: &Verb, said: &str) -> Stop {
+fn wrong(verb: &Verb, said: &str) -> NoCommand {
     let help = format!("Incorrect Usage: {said}\n\n{}", command_help(verb));
-    Stop::Usage(Box::new(Usage { said: said.to_owned(), help, status: 1, ..Usage::default() }))
+    NoCommand::Usage(Box::new(UsageError { said: said.to_owned(), help, status: 1, ..UsageError::default() }))
 }
 
-fn wrong_global(said: &str) -> Stop {
+fn wrong_global(said: &str) -> NoCommand {
     let help = format!("Incorrect Usage: {said}\n\n{}", general_help());
-    Stop::Usage(Box::new(Usage { said: said.to_owned(), help, status: 1, ..Usage::default() }))
+    NoCommand::Usage(Box::new(UsageError { said: said.to_owned(), help, status: 1, ..UsageError::default() }))
 }
 
 /// A message in one line for a value that its flag does not accept.

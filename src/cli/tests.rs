@@ -118,8 +118,8 @@ proptest! {
     fn whatever_is_typed_is_understood_or_refused_in_one_line(words in command_line()) {
         match parse(&words) {
             Ok(_) => {}
-            Err(Stop::Answer(text)) => prop_assert!(text.ends_with('\n')),
-            Err(Stop::Usage(usage)) => {
+            Err(NoCommand::Answer(text)) => prop_assert!(text.ends_with('\n')),
+            Err(NoCommand::Usage(usage)) => {
                 prop_assert!(usage.status != 0);
                 prop_assert_eq!(usage.said.lines().count(), 1, "{}", usage.said);
             }
@@ -168,8 +168,8 @@ fn every_command_in_the_documents_is_run_by_a_test_and_is_understood() {
             let words: Vec<OsString> =
                 words.filter(|word| !word.is_empty() && *word != "…").map(OsString::from).collect();
             let refused = match parse(&words) {
-                Ok(_) | Err(Stop::Answer(_)) => continue,
-                Err(Stop::Usage(usage)) => usage.said,
+                Ok(_) | Err(NoCommand::Answer(_)) => continue,
+                Err(NoCommand::Usage(usage)) => usage.said,
             };
             // the text may name a command without its arguments
             let is_part = ["argument(s)", "needs an argument"].iter().any(|why| refused.contains(why));

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Result, anyhow, bail};
-use libcontainer::internals::take_handed_down;
+use libcontainer::internals::take_inherited;
 use libcontainer::internals::wait;
 use libcontainer::{Afterwards, Allow};
 use rustix::fs::OFlags;
@@ -57,7 +57,7 @@ fn address(text: &str) -> Result<(String, u16)> {
 /// The descriptor that our caller has opened for it.
 fn status_descriptor(number: i32) -> Result<OwnedFd> {
     let wrong = |why: &str| anyhow!("invalid --status-fd argument {number}: {why}");
-    let own = u32::try_from(number).ok().filter(|number| *number > 2).and_then(take_handed_down);
+    let own = u32::try_from(number).ok().filter(|number| *number > 2).and_then(take_inherited);
     let own = own.ok_or_else(|| wrong("it is not an open descriptor above 2"))?;
     let flags = rustix::fs::fcntl_getfl(&own).map_err(|errno| wrong(&errno.to_string()))?;
     if !flags.intersects(OFlags::WRONLY | OFlags::RDWR) {

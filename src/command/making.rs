@@ -15,7 +15,7 @@ use crate::cli::Making;
 pub fn listen_fds() -> u32 {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
-        (Some(count), None) if (3..count.saturating_add(3)).all(libcontainer::internals::is_handed_down) => count,
+        (Some(count), None) if (3..count.saturating_add(3)).all(libcontainer::internals::is_inherited) => count,
         (Some(count), Some(pid)) if pid == std::process::id() => count,
         _ => 0,
     }

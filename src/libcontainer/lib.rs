@@ -72,7 +72,7 @@ pub mod internals {
     pub use super::launch::create::Creator;
     pub use super::printable::lines;
     pub use super::sys::errno::{chain_in_words, words};
-    pub use super::sys::fds::{close_on_exec_from, is_handed_down, take_handed_down};
+    pub use super::sys::fds::{close_on_exec_from, is_inherited, take_inherited};
     pub use super::sys::landlock::abi;
     pub use super::sys::seccomp::{Program, load};
     pub use super::sys::stack::with_room;

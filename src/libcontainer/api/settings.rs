@@ -13,7 +13,7 @@ use crate::error::{Kind, Result, bail};
 use crate::launch::{Streams, Times};
 use crate::plan::{Flags, Terminal};
 use crate::sys::errno::words;
-use crate::sys::fds::is_handed_down;
+use crate::sys::fds::is_inherited;
 
 /// The settings of a new process.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Settings<'_> {
         flags.listen_fds = self.listen_fds;
         flags.extra_fds = self.listen_fds.saturating_add(self.preserve_fds);
         for number in 3..flags.extra_fds.saturating_add(3) {
-            if !is_handed_down(number) {
+            if !is_inherited(number) {
                 let count = flags.extra_fds;
                 bail!(Kind::InvalidArgument => "unable to stat preserved-fd {number} (of {count}): {}", words(Errno::BADF));
             }

@@ -124,7 +124,7 @@ pub fn tabbed(document: &Value) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_example_at_the_top_of_the_house_is_this_one() {
+    fn the_example_of_the_repository_is_this_one() {
         assert_eq!(include_str!("../../../config.json.example"), super::spec(super::ExampleUser::Rootful));
     }
 }

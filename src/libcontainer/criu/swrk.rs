@@ -88,7 +88,7 @@ enum Until {
 /// A message of CRIU.
 #[derive(Debug)]
 pub enum CriuMessage {
-    /// CRIU has reached a point, and waits for `go_on`.
+    /// CRIU has reached a point, and waits for `confirm`.
     Notice(Notice),
     /// CRIU has completed the request.
     Done,

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::prepared::{HOME, MOST_OF_HOME, Outcome, Prepared, Trouble};
+use super::prepared::{HOME, HOME_MAX, Outcome, Prepared, Trouble};
 use super::resolve::{Way, open_in};
 use crate::sys::bounded::Bounded;
 use crate::sys::errno::retry;
@@ -97,7 +97,7 @@ impl<'h> Search<'h> {
                 self.digits += 1;
             }
             (_, 5) => {
-                if self.length < MOST_OF_HOME {
+                if self.length < HOME_MAX {
                     self.entry.push(byte);
                 }
                 self.length += 1;
@@ -109,7 +109,7 @@ impl<'h> Search<'h> {
     fn end_line(&mut self) {
         let is_theirs = self.field >= 5 && self.digits > 0 && self.id == Some(self.uid);
         if is_theirs && self.entry.get(HOME.len()) == Some(&b'/') {
-            self.found = Some(if self.length <= MOST_OF_HOME { UserEntry::Home } else { UserEntry::TooLong });
+            self.found = Some(if self.length <= HOME_MAX { UserEntry::Home } else { UserEntry::TooLong });
             return;
         }
         self.entry.truncate(HOME.len());
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn home_is_the_sixth_field_of_the_users_line() {
-        let long = format!("long:{}:7:7:{}:/{}:\n", "x".repeat(9000), "g".repeat(9000), "h".repeat(MOST_OF_HOME));
+        let long = format!("long:{}:7:7:{}:/{}:\n", "x".repeat(9000), "g".repeat(9000), "h".repeat(HOME_MAX));
         let text = "root:x:0:0:root:/root:/bin/sh\nbad\n:::\nu:x:1000:1000::/home/u:/bin/sh\nv:x:1001:1:::\n";
         let text = format!(
             "{text}{long}s::6:7::relative:\nten::10:1::{}\ne:::9::/empty\nbig:x:4294967304:1::/big:\nlast:x:8:8::/last",

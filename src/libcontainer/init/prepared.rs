@@ -21,9 +21,9 @@ use crate::wire::{About, Words};
 /// The beginning of the entry in the environment.
 pub(super) const HOME: &[u8] = b"HOME=";
 /// The longest path that can be a directory: PATH_MAX, without its NUL.
-pub(super) const MOST_OF_HOME: usize = 4095;
+pub(super) const HOME_MAX: usize = 4095;
 /// The size of the longest entry.
-pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
+pub(super) const ROOM_FOR_HOME: usize = HOME.len() + HOME_MAX + 1;
 
 /// The values that the runtime process prepared for init before the fork.
 #[derive(Debug)]

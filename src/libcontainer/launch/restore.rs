@@ -322,7 +322,7 @@ impl Restore<'_> {
 
     /// The first process exists. It is still empty.
     fn setup_namespaces(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
-        adopt(pid, making)?;
+        hold_first_process(pid, making)?;
         if self.new.plan.init.iter().any(|step| step.what == What::Loopback) {
             let up =
                 || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}", errno = in_words(&errno)));
@@ -338,7 +338,7 @@ impl Restore<'_> {
 
     /// All processes exist, and do not run yet. From here on the container exists.
     fn post_restore(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
-        adopt(pid, making)?;
+        hold_first_process(pid, making)?;
         making.warnings.extend(making.resources.write_limits(self.new.plan)?);
         let cgroup = making.resources.cgroup();
         if let (Some(cgroup), Some(planned)) = (cgroup, &self.new.plan.cgroup) {
@@ -394,7 +394,7 @@ impl Restore<'_> {
 }
 
 /// Makes the first process ours. This happens once.
-fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
+fn hold_first_process(pid: i32, making: &mut Making<'_>) -> Result<()> {
     if making.child.is_some() {
         return Ok(());
     }

@@ -138,8 +138,8 @@ fn until_ready(
         let said = receive(launched);
         // ORDER: before the warnings are returned, and also if init sends nothing any more: a dropped process is
         // killed.
-        let adopted = !turns.init_exists() && adopt(launched, &mut entry, identity)?;
-        if adopted {
+        let took_over = !turns.init_exists() && take_over_init(launched, &mut entry, identity)?;
+        if took_over {
             turns.begin_init();
         }
         let (up, carried) = said?;
@@ -165,7 +165,7 @@ fn until_ready(
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
             // The bridge has ended.
-            None if adopted => {}
+            None if took_over => {}
             None => return Err(failure::of_end(launched, cgroup)),
         }
     }
@@ -282,7 +282,7 @@ fn end_bridge(launched: &mut Launched<'_>) {
 }
 
 /// Takes over init. Returns true if it is new.
-fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
+fn take_over_init(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
     let Some(init) = init_of_bridge(launched)? else { return Ok(false) };
     // The bridge ends soon, unless the container has frozen it.
     drop(std::mem::replace(&mut launched.child, init));

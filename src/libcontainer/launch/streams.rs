@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::sys::clone::Alone;
-use crate::sys::fds::hand_down;
+use crate::sys::fds::pass_as;
 
 /// Descriptors 0, 1 and 2 of a new process, and 3 and higher. A standard stream that is not set is ours.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Streams {
     pub(super) fn take_their_places(&self, alone: &Alone) -> Result<(), Errno> {
         let standard = self.standard.iter().zip(0..).filter_map(|(fd, number)| Some((fd.as_ref()?, number)));
         let mut all = standard.chain(self.more.iter().zip(3..));
-        all.try_for_each(|(fd, number)| hand_down(alone, fd.as_fd(), number))
+        all.try_for_each(|(fd, number)| pass_as(alone, fd.as_fd(), number))
     }
 }
 

@@ -48,7 +48,7 @@ fn unified(
     let v2 = context.given.host.cgroups.v2.as_ref();
     let own = context.cgroup.and_then(|cgroup| cgroup.placement.directory("").map(Path::to_path_buf));
     let own = own.or_else(|| v2.map(|v2| v2.mount.clone()));
-    let home = v2.map(|v2| at_home(&v2.mount, &v2.own)).filter(|_| may_lack(context));
+    let home = v2.map(|v2| path_of_own(&v2.mount, &v2.own)).filter(|_| may_lack(context));
     // These changes are for the directory: it is a copy of the host's mount, and has peers. A new mount has none.
     let mut changes = context.root.inherited();
     changes.extend(entry.changes());
@@ -137,7 +137,7 @@ fn bound(
         Some(hierarchy) => &hierarchy.own,
         None => context.given.host.cgroups.v2.as_ref().map_or(Path::new("/"), |v2| v2.own.as_path()),
     };
-    let home = Some(at_home(mount, own)).filter(|_| may_lack(context));
+    let home = Some(path_of_own(mount, own)).filter(|_| may_lack(context));
     let changes = entry.changes_of_tree(context.root.inherited());
     let bind = Bind::tree(&entry.at, Opening::CgroupTree(directory, home), changes, path);
     MountAction::Bind(Bind { links_copied: entry.options.links.copied, ..bind })
@@ -148,7 +148,7 @@ fn may_lack(context: &MountContext<'_>) -> bool {
 }
 
 /// The runtime's own cgroup, below the host's mount as the runtime sees it.
-fn at_home(mount: &Path, own: &Path) -> PathBuf {
+fn path_of_own(mount: &Path, own: &Path) -> PathBuf {
     let below = own.strip_prefix("/").unwrap_or(own);
     if below.as_os_str().is_empty() { mount.to_path_buf() } else { mount.join(below) }
 }

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_told_by_its_number_and_its_end_and_words_decide_nothing() {
+    fn a_hook_is_named_by_its_number_and_its_end_and_words_decide_nothing() {
         let made = |errno, said: &str, subject| {
             let said = Words::of(said.as_bytes()).about(subject);
             hook_message("hooks.createContainer", "createContainer", &Failure { step: 0, errno, said })

@@ -27,7 +27,7 @@ const MOST_FDS: u32 = 1 << 20;
 ///
 /// # Errors
 /// Those of dup3(2).
-pub fn hand_down(_alone: &Alone, fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+pub fn pass_as(_alone: &Alone, fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
     // SAFETY: an owner of the number still owns an open one; only the file behind it changes.
     checked(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
 }
@@ -113,7 +113,7 @@ pub fn keep_only_stdio(command: &mut Command) {
 }
 
 /// True when descriptor `number` is open and without close-on-exec: our caller has passed it to us.
-pub fn is_handed_down(number: u32) -> bool {
+pub fn is_inherited(number: u32) -> bool {
     // SAFETY: only reads a flag; a number that is not open is EBADF.
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
 }
@@ -121,8 +121,8 @@ pub fn is_handed_down(number: u32) -> bool {
 /// The file of descriptor `number`, which our caller has passed to us. From then on the number refers to another file, with
 /// close-on-exec. So the result is our only descriptor of the file, and programs that we start do not inherit it. None if the
 /// number is not open, has close-on-exec, or is a standard stream.
-pub fn take_handed_down(number: u32) -> Option<OwnedFd> {
-    if number < 3 || !is_handed_down(number) {
+pub fn take_inherited(number: u32) -> Option<OwnedFd> {
+    if number < 3 || !is_inherited(number) {
         return None;
     }
     // SAFETY: fcntl(2) makes a new descriptor of an open one, and does not change the owner of the old one.

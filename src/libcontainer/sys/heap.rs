@@ -36,25 +36,25 @@ fn must_be_allowed(said: &[u8]) {
     }
 }
 
-const ASKED: &[u8] = b"coracle: memory asked for after the clone\n";
+const MESSAGE: &[u8] = b"coracle: memory asked for after the clone\n";
 const GIVEN_BACK: &[u8] = b"coracle: memory given back after the clone\n";
 
 // SAFETY: every call is passed to the system's allocator unchanged, or does not return.
 unsafe impl GlobalAlloc for WatchedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        must_be_allowed(ASKED);
+        must_be_allowed(MESSAGE);
         // SAFETY: the caller's promise, handed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        must_be_allowed(ASKED);
+        must_be_allowed(MESSAGE);
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        must_be_allowed(ASKED);
+        must_be_allowed(MESSAGE);
         // SAFETY: as above.
         unsafe { System.realloc(memory, layout, size) }
     }

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 /// The kernel answers statx(2) by itself, with what it knows of the file.
-const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::NO_AUTOMOUNT).union(AtFlags::STATX_DONT_SYNC);
+const DONT_SYNC: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::NO_AUTOMOUNT).union(AtFlags::STATX_DONT_SYNC);
 
 /// statx(2), STATX_MNT_ID_UNIQUE. KERNEL(6.8): without it `stx_mnt_id` is the id of mountinfo.
 const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -33,7 +33,7 @@ impl MountId {
     /// Those of statx(2). ENOSYS if it does not return the mount.
     pub fn of(file: BorrowedFd<'_>) -> Result<MountId, Errno> {
         let stat = statx(file, c"")?;
-        let unique = rustix::fs::statx(file, c"", UNASKED, StatxFlags::INO | UNIQUE_ID)?;
+        let unique = rustix::fs::statx(file, c"", DONT_SYNC, StatxFlags::INO | UNIQUE_ID)?;
         let has_unique = unique.stx_mask & UNIQUE_ID.bits() != 0;
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Ok(MountId {
@@ -88,6 +88,6 @@ pub fn location_of(file: BorrowedFd<'_>) -> Result<Location, Errno> {
 /// # Errors
 /// Those of `mount_id`.
 pub fn statx(file: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
-    let stat = rustix::fs::statx(file, path, UNASKED, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)?;
+    let stat = rustix::fs::statx(file, path, DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat) }
 }
