@@ -67,7 +67,7 @@ fn of_toml(text: &str) -> Result<Options, String> {
             break;
         }
         let (name, value) = line.split_once('=').ok_or_else(|| format!("options: {line}: no value"))?;
-        let (name, value) = (name.trim(), value.trim());
+        let (name, value) = (name.trim().trim_matches(['"', '\'']), without_comment(value).trim());
         let wrong = || format!("options: {name} = {value}: wrong type");
         let truth = || value.parse::<bool>().map_err(|_| wrong());
         let number = || value.parse::<u32>().map_err(|_| wrong());
@@ -88,6 +88,22 @@ fn of_toml(text: &str) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+/// A value without the comment behind it. People write the file of `config_path`.
+fn without_comment(value: &str) -> &str {
+    let (mut quote, mut escaped) = (None, false);
+    for (at, letter) in value.char_indices() {
+        match quote {
+            // only a basic string has escapes
+            Some('"') if escaped || letter == '\\' => escaped = !escaped,
+            Some(begun) if letter == begun => quote = None,
+            None if letter == '#' => return &value[..at],
+            None if matches!(letter, '"' | '\'') => quote = Some(letter),
+            _ => {}
+        }
+    }
+    value
 }
 
 /// A string of TOML on one line.
@@ -132,6 +148,14 @@ mod tests {
         let old = CreateOptions { no_pivot_root: true, io_gid: 9, ..CreateOptions::default() };
         let expected = Options { no_pivot_root: true, io_gid: 9, ..Options::default() };
         assert_eq!(read(Some(&Any::of(OLD, &old))), Ok(expected));
+    }
+
+    #[test]
+    fn a_comment_behind_a_value_is_no_part_of_it() {
+        let body = "SystemdCgroup = true # as kubelet\n\"Root\" = \"/r#\\\"#\\\\\"# b\nBinaryName = '/x\\#' # 'c'\nIoUid = 7#\n";
+        let read = of_toml(body).expect("options");
+        assert_eq!((read.systemd_cgroup, read.io_uid), (true, 7));
+        assert_eq!((&*read.root, &*read.binary_name), ("/r#\"#\\", "/x\\#"));
     }
 
     #[test]
