@@ -328,7 +328,7 @@ fn the_shim_uses_the_public_api_and_no_unsafe() {
 /// These functions of the standard library panic if the kernel refuses their call. The systemd of the tests is in bus.rs.
 #[test]
 fn no_refused_call_is_a_panic() {
-    let words = ["thread::sleep(", "thread::spawn(", "scope.spawn("];
+    let words = ["thread::sleep(", "thread::spawn(", "scope.spawn(", "wait_with_output(", "command.output("];
     for files in [sources(), sources_below("shim/src")] {
         none_has(&files, &words, |path| path.ends_with("cgroup/bus.rs"), "use wait::pause and thread::Builder");
     }

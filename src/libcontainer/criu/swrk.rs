@@ -134,7 +134,7 @@ impl Criu {
         let mut handed = setup.handed;
         handed.descriptors.push(theirs);
         hand(&mut command, handed).map_err(|errno| error!("start criu: {errno}", errno = in_words(&errno)))?;
-        let mut child = command.spawn().map_err(|error| not_started(setup.program, &error))?;
+        let mut child = crate::sys::fds::spawn(&mut command).map_err(|error| not_started(setup.program, &error))?;
         drop(command);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())

@@ -174,8 +174,7 @@ fn spawn(hook: &Hook, state: &[u8], identity: &Identity<'_>, out: &File, err: &F
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
     // A hook does not inherit the descriptors of our caller.
     crate::sys::fds::keep_only_stdio(&mut command);
-    command
-        .spawn()
+    crate::sys::fds::spawn(&mut command)
         .map_err(|error| error!(Kind::Hook => "{}: {error}", hook.path().display(), error = in_words(&error)))
 }
 
@@ -189,9 +188,13 @@ enum HookEnd {
 }
 
 /// Waits for the end of the hook. After its timeout, the end of init or a signal that asks us to end, kills the hook and its group.
-fn wait_for(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
+fn wait_for(mut child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        let _ = child.wait();
+    })?;
     let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(init).map(|fd| (fd, PollFlags::IN)).collect();

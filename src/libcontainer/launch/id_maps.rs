@@ -3,9 +3,9 @@
 
 use std::ffi::CStr;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::io::Errno;
 
@@ -89,9 +89,10 @@ impl IdMapFile<'_> {
         let numbers = self.lines.iter().flat_map(|m| [m.container, m.host, m.size]);
         let mut command = environment.command(Path::new(self.program));
         command.arg(pid.to_string()).args(numbers.map(|number| number.to_string())).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         crate::sys::fds::keep_only_stdio(&mut command);
-        let output = match command.output() {
-            Ok(output) => output,
+        let (status, said) = match crate::sys::fds::spawn(&mut command).and_then(end_and_words) {
+            Ok(ended) => ended,
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(
                 "{}: {} is not installed (package uidmap), and without it an ordinary user can map only the own id",
                 self.property,
@@ -99,14 +100,13 @@ impl IdMapFile<'_> {
             ),
             Err(error) => bail!("{}: run {}: {error}", self.property, self.program, error = in_words(&error)),
         };
-        if output.status.success() {
+        if status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let text = fs::read_to_string(self.grants).unwrap_or_default();
         match self.why(&grants(&text, &own_names())) {
             Some(why) => bail!("{}: {}: {why}", self.property, self.program),
-            None => bail!("{}: {}: {said} ({})", self.property, self.program, output.status),
+            None => bail!("{}: {}: {said} ({status})", self.property, self.program),
         }
     }
 
@@ -127,6 +127,16 @@ impl IdMapFile<'_> {
         let (host, size) = (beyond.host, beyond.size);
         Some(format!("{host}:{size} is more than {file} has for {user}: {}", shown(grants)))
     }
+}
+
+/// The exit status of a program, and the beginning of what it writes to its standard error. `Child::wait_with_output` panics if the
+/// kernel refuses a read.
+fn end_and_words(mut child: Child) -> io::Result<(ExitStatus, String)> {
+    const MOST: u64 = 1 << 16;
+    let mut said = Vec::new();
+    let read = child.stderr.take().map_or(Ok(0), |stderr| stderr.take(MOST).read_to_end(&mut said));
+    let status = child.wait()?;
+    read.map(|_| (status, String::from_utf8_lossy(&said).trim().to_owned()))
 }
 
 /// A warning for each map of config.json that differs from that of the user namespace that process `pid` has joined.

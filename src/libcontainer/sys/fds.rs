@@ -1,8 +1,10 @@
 //! Descriptors by number: whole ranges of them, and those that this process was started with.
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command};
 
 use rustix::io::Errno;
 
@@ -97,6 +99,22 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
         }
         other => other.map(drop),
     }
+}
+
+/// Starts the program. `Command::spawn` panics if the program cannot be executed and its exit status is lost.
+///
+/// # Errors
+/// Those of `Command::spawn`. The program was not started: the kernel would not keep its exit status, or its file is missing.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    if !super::signals::keeps_exit_statuses() {
+        return Err(io::Error::other("the calling program ignores SIGCHLD, so the exit status would be lost"));
+    }
+    // A thread of the caller that waits for all children could take the status before `Command::spawn`: most often the file is missing.
+    let program = Path::new(command.get_program());
+    if program.is_absolute() {
+        program.metadata()?;
+    }
+    command.spawn()
 }
 
 /// The program that `command` starts gets its three streams and nothing else of ours: no descriptor and no blocked

@@ -108,11 +108,22 @@ pub fn ended_child() -> Option<i32> {
 
 /// True if the signal is ignored, as nohup(1) leaves SIGHUP.
 pub fn is_ignored(signal: i32) -> bool {
+    action(signal).is_some_and(|[handler, ..]| handler == libc::SIG_IGN as u64)
+}
+
+/// False if the kernel does not keep the exit status of a child until we reap it: SIGCHLD is ignored, or has SA_NOCLDWAIT (wait(2),
+/// NOTES). Then a wait for a child by its pid waits for its end, and returns an error.
+pub fn keeps_exit_statuses() -> bool {
+    let no_wait = u64::from(libc::SA_NOCLDWAIT.unsigned_abs());
+    action(libc::SIGCHLD).is_none_or(|[handler, flags, ..]| handler != libc::SIG_IGN as u64 && flags & no_wait == 0)
+}
+
+/// The kernel's sigaction of this signal.
+fn action(signal: i32) -> Option<[u64; 4]> {
     let mut action = DEFAULT;
     // SAFETY: no new action is given; the old one is a kernel sigaction, for which action has the room (see `reset`).
     let requested = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, 0usize, action.as_mut_ptr(), 8usize) };
-    // its first field is the handler
-    requested == 0 && usize::try_from(action[0]).is_ok_and(|handler| handler == libc::SIG_IGN)
+    (requested == 0).then_some(action)
 }
 
 /// Ends this process by `signal`, whatever its disposition was. Returns if the default action of the signal is another one.

@@ -50,6 +50,30 @@ fn the_examples_run() {
     assert_eq!(root_of.ids().unwrap(), [""; 0]);
 }
 
+/// The standard library panics if a program cannot be executed and the kernel keeps no exit status.
+#[test]
+fn a_caller_that_ignores_sigchld_gets_an_error_for_a_hook() {
+    let Some(run) = example("run") else { return };
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (path, root) = (directory.path().join("bundle"), directory.path().join("root"));
+    bundle(&path, &[BUSYBOX, "true"]);
+    let config = path.join("config.json");
+    for hook in ["/nowhere/hook", "/bin/true"] {
+        let mut changed: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        changed["hooks"] = serde_json::json!({"createRuntime": [{"path": hook}]});
+        fs::write(&config, changed.to_string()).unwrap();
+        let mut command = Command::new("env");
+        let output = command.arg("--ignore-signal=CHLD").arg(&run).args([&root, &path]).arg("box").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("hooks.createRuntime[0]") && said.contains("ignores SIGCHLD"), "{hook}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{hook}: {said}");
+    }
+    assert_eq!(Root::open(&root).unwrap().ids().unwrap(), [""; 0]);
+}
+
 /// It has a package and a workspace of its own. The directory of the build is ours: what both need is built already.
 #[test]
 fn a_program_outside_of_the_workspace_needs_thirty_lines_and_no_feature() {
