@@ -6,6 +6,8 @@
 mod circles;
 #[path = "layers/examples.rs"]
 mod examples;
+#[path = "layers/order.rs"]
+mod order;
 #[path = "layers/waits.rs"]
 mod waits;
 
