@@ -11,7 +11,8 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::error::{Context, Result, error};
 use crate::sys::clone::{Alone, clone, exit};
-use crate::sys::errno::{in_words, retry};
+use crate::sys::errno::in_words;
+use crate::sys::retry::retry;
 use crate::sys::{fds, signals};
 use crate::wait::limits;
 

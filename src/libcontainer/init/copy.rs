@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Gid, MemfdFlags, Mode, OFlags, RawDir, SeekF
 use rustix::io::Errno;
 
 use super::prepared::{Outcome, Trouble};
-use crate::sys::errno::retry;
+use crate::sys::retry::retry;
 use crate::wire::{About, WORDS_SIZE, Words};
 
 /// Copies the contents of `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners. The tree may

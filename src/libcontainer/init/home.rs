@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use super::prepared::{HOME, HOME_MAX, Outcome, Prepared, Trouble};
 use super::resolve::{Way, open_in};
 use crate::sys::bounded::Bounded;
-use crate::sys::errno::retry;
 use crate::sys::plain::is_plain;
+use crate::sys::retry::retry;
 
 /// The largest part of /etc/passwd that is read. The file is hostile, and a hole can make it very large.
 const MOST_OF_PASSWD: usize = 16 << 20;

@@ -13,7 +13,7 @@ use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol;
 use crate::plan::step::{EnvOf, HookCommand, Slot};
 use crate::sys;
-use crate::sys::errno::retry;
+use crate::sys::retry::retry;
 use crate::wire::{About, Ending, HookPoint, WORDS_SIZE, Words};
 
 /// Runs each hook in turn. It gets the state on its standard input. The runtime can read its output.

@@ -139,7 +139,7 @@ fn octal(mut mode: u32, text: &mut [u8; 8]) -> Outcome<&CStr> {
 pub(super) fn record_mount(prepared: &Prepared<'_>, mount: BorrowedFd<'_>) -> Outcome {
     let Some(file) = prepared.mounted else { return Ok(()) };
     let id = MountId::of(mount)?.encode();
-    match crate::sys::errno::retry(|| rustix::io::write(file, &id)) {
+    match crate::sys::retry::retry(|| rustix::io::write(file, &id)) {
         Ok(length) if length == id.len() => Ok(()),
         Ok(_) => Err(Trouble::saying(Errno::NOSPC, "note which mount it is")),
         Err(errno) => Err(Trouble::saying(errno, "note which mount it is")),

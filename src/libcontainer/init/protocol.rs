@@ -14,7 +14,7 @@ use rustix::net::{
 use super::prepared::{Outcome, Prepared, Trouble};
 use crate::plan::step::Slot;
 use crate::sys;
-use crate::sys::errno::retry;
+use crate::sys::retry::retry;
 use crate::wire::{Failure, Request, Up};
 
 /// Sends a request and waits until it is done. Init ends if the runtime has ended.

@@ -14,6 +14,7 @@ use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::MAX_LINKS;
 use crate::sys::mount::Reach;
 use crate::sys::mount_id::mount_id;
+use crate::sys::retry::retry;
 use crate::wire::About;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -129,9 +130,9 @@ pub(super) fn open_path(prepared: &Prepared<'_>, path: &CStr, flags: OFlags) -> 
 
 pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way<'_>) -> Outcome<OwnedFd> {
     loop {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), way.resolve()) {
+        match retry(|| rustix::fs::openat2(root, path, flags, Mode::empty(), way.resolve())) {
             // KERNEL(5.6): openat2. EAGAIN: something was renamed in the meantime, so the kernel is not sure of the result (openat2(2))
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::AGAIN) => {}
             other => return Ok(other?),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::sys::clone::{Alone, clone, exit};
 use crate::sys::errno::{from_number, words};
+use crate::sys::retry::retry;
 
 /// Runs `attempt` in a child, which makes system calls only.
 ///
@@ -17,7 +18,7 @@ pub(super) fn in_child(attempt: impl FnOnce(&Alone) -> Result<(), Errno>) -> Res
         let errno = attempt(alone).err().map_or(0, Errno::raw_os_error);
         exit(errno)
     })?;
-    let ended = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    let ended = retry(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
     match ended.and_then(|ended| ended.exit_status()) {
         Some(0) => Ok(()),
         Some(errno) => Err(from_number(errno)),

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::errno::from_number;
-use super::namespace::must_be_namespaces;
+use super::namespace::must_be_of_clone;
 use super::page::FirstChildPage;
 use super::shared_memory::OwnWord;
 use super::{checked, heap, owned, shared_memory, trap};
@@ -74,7 +74,7 @@ pub fn clone(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(&Alone) -> Infallible,
 ) -> Result<(i32, OwnedFd), Errno> {
-    must_be_namespaces(flags)?;
+    must_be_of_clone(flags)?;
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: flags | libc::CLONE_PIDFD as u64,
@@ -87,7 +87,7 @@ pub fn clone(
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: args is a valid clone_args of the size given, and pidfd outlives the call. No stack is passed and CLONE_VM is not
-    // set (`must_be_namespaces`), so the child continues on its own copy of this stack. There it runs `child`, which never
+    // set (`must_be_of_clone`), so the child continues on its own copy of this stack. There it runs `child`, which never
     // returns.
     let result = checked(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) });
     let pid = match result {
@@ -121,7 +121,7 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
 /// # Errors
 /// Those of madvise(2) and clone(2), in the old process; `INVAL` as for `clone`.
 pub fn replace_by_sibling(_alone: &Alone, flags: u64, first_child: &FirstChildPage) -> Result<(), Errno> {
-    must_be_namespaces(flags)?;
+    must_be_of_clone(flags)?;
     first_child.hide_from_children()?;
     let flags = flags | libc::CLONE_PARENT as u64 | libc::CLONE_PARENT_SETTID as u64;
     let noted = first_child.pid_pointer();
@@ -248,6 +248,19 @@ mod tests {
     fn status_of(child: impl FnOnce(&Alone) -> Infallible) -> WaitIdStatus {
         let (_, pidfd) = clone(0, None, child).unwrap();
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_flag_that_clone_reads_as_a_signal_is_refused() {
+        assert_eq!(clone(libc::CLONE_NEWTIME as u64, None, |_| exit(0)).err(), Some(Errno::INVAL));
+        let page = FirstChildPage::new().unwrap();
+        let status = status_of(|alone| {
+            exit(match replace_by_sibling(alone, libc::CLONE_NEWTIME as u64, &page) {
+                Err(Errno::INVAL) => 7,
+                _ => 1,
+            })
+        });
+        assert_eq!(status.exit_status(), Some(7));
     }
 
     #[test]

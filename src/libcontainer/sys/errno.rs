@@ -1,5 +1,4 @@
-//! Errors of system calls: in the words of the C library, in lower case as Go programs write them, with the name of the errno; and
-//! the call that is made again after EINTR.
+//! Errors of system calls: in the words of the C library, in lower case as Go programs write them, with the name of the errno.
 
 use std::error::Error;
 use std::io;
@@ -47,17 +46,6 @@ pub fn in_words(error: &(dyn Error + 'static)) -> String {
         Some(errno) => words(errno),
         None => error.to_string(),
     }
-}
-
-/// Calls again after EINTR, but not for ever: a filter may return EINTR every time.
-pub fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    for _ in 0..100 {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
-    call()
 }
 
 /// An error and its causes, each as `in_words` has it.

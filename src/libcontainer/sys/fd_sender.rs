@@ -12,6 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::clone::Alone;
 use super::mapped;
+use super::retry::retry;
 
 /// The size of a packet, in bytes.
 const PACKET_SIZE: usize = 256;
@@ -98,7 +99,7 @@ extern "C" fn wait_and_send(shared: *mut libc::c_void) -> libc::c_int {
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
     // a runtime that has ended does not miss it
-    while sendmsg(&socket, &[IoSlice::new(&shared.packet)], &mut control, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+    let _ = retry(|| sendmsg(&socket, &[IoSlice::new(&shared.packet)], &mut control, SendFlags::NOSIGNAL));
     // if the listener stayed open here, calls would wait for an agent that is gone; without it the kernel returns ENOSYS
     for fd in [file, socket] {
         // SAFETY: this owner gives it up. Its drop would call close(3), which may change errno.

@@ -11,6 +11,8 @@ use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
+use super::retry::retry;
+
 /// The inode of a proc file system's root.
 const ROOT_INO: u64 = 1;
 
@@ -182,15 +184,9 @@ fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatfs(file)?.f_type == PROC_SUPER_MAGIC)
 }
 
-/// write(2), and again after EINTR. The kernel takes such a value in one write.
+/// write(2). The kernel takes such a value in one write.
 fn write_value(file: BorrowedFd<'_>, value: &[u8]) -> Result<(), Errno> {
-    loop {
-        match rustix::io::write(file, value) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(other) => return Err(other),
-        }
-    }
+    retry(|| rustix::io::write(file, value)).map(drop)
 }
 
 /// A path below /proc, built without the heap.

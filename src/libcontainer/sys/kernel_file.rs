@@ -7,6 +7,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::retry::retry;
+
 /// A file with one short value, such as `freezer.state`: what the first read(2) puts into `buffer`. The text
 /// ends before the first byte that is not UTF-8.
 ///
@@ -51,11 +53,9 @@ pub fn read_pieces_at(directory: BorrowedFd<'_>, path: &Path, mut take: impl FnM
     let file = rustix::fs::openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut buffer = [0u8; 4096];
     loop {
-        match rustix::io::read(&file, &mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => take(&buffer[..length]),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+        match retry(|| rustix::io::read(&file, &mut buffer))? {
+            0 => return Ok(()),
+            length => take(&buffer[..length]),
         }
     }
 }

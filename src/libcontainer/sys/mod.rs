@@ -2,8 +2,11 @@
 //! calls after the clone uses no heap and no lock.
 //!
 //! The functions are safe: no argument makes them break memory, or close a descriptor that somebody owns. What only a child of
-//! ours can do without harm takes the proof of it (`clone::Alone`). One rule is left to the child: after `fds::close_but` it
-//! keeps what it has opened itself, and never drops it.
+//! ours can do without harm takes the proof of it (`clone::Alone`). The types do not enforce these rules:
+//!
+//! - After `fds::close_but` the child keeps what it has opened itself, and never drops it.
+//! - The child does not call `fds::close_but` after `fd_sender::begin`.
+//! - The program calls `fds::take_inherited` before it makes a thread, and only for a number that its caller has named.
 
 // clone.rs and stack.rs have assembly for two processors; programs for BPF and seccomp read the low half of a word first
 #[cfg(not(all(
@@ -41,6 +44,7 @@ pub mod plain;
 pub mod probe;
 pub mod process_stat;
 pub mod process_status;
+pub mod retry;
 pub mod sched;
 pub mod sealed;
 pub mod seccomp;

@@ -20,8 +20,16 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 ///
 /// # Errors
 /// `INVAL` for another flag.
-pub(super) fn must_be_namespaces(flags: u64) -> Result<(), Errno> {
+fn must_be_namespaces(flags: u64) -> Result<(), Errno> {
     if flags & !NAMESPACES == 0 { Ok(()) } else { Err(Errno::INVAL) }
+}
+
+/// The same for clone(2), which reads the lowest byte as the exit signal. CLONE_NEWTIME is a bit of that byte.
+///
+/// # Errors
+/// `INVAL` for another flag, and for CLONE_NEWTIME.
+pub(super) fn must_be_of_clone(flags: u64) -> Result<(), Errno> {
+    if flags & libc::CLONE_NEWTIME as u64 == 0 { must_be_namespaces(flags) } else { Err(Errno::INVAL) }
 }
 
 /// unshare(2) with CLONE_NEW* flags.

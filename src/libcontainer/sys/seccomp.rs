@@ -64,7 +64,8 @@ struct SockFprog {
 /// is returned, close-on-exec.
 ///
 /// # Errors
-/// Those of seccomp(2): EACCES without no_new_privs and CAP_SYS_ADMIN, EINVAL for a flag the kernel does not know.
+/// Those of seccomp(2): EACCES without no_new_privs and CAP_SYS_ADMIN, EINVAL for a flag the kernel does not know. ESRCH with
+/// SECCOMP_FILTER_FLAG_TSYNC if another thread has a filter that this one does not have.
 pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     load_instructions(&program.0, flags)
 }
@@ -75,8 +76,13 @@ fn load_instructions(instructions: &[SockFilter], flags: u32) -> Result<Option<O
     // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
     let result =
         checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
-    // SAFETY: with NEW_LISTENER the result is a new descriptor, and nothing else owns it.
-    has_listener(flags).then(|| unsafe { owned(result) }).transpose()
+    match (has_listener(flags), result) {
+        // SAFETY: with NEW_LISTENER the result is a new descriptor, and nothing else owns it.
+        (true, listener) => unsafe { owned(listener) }.map(Some),
+        (false, 0) => Ok(None),
+        // SECCOMP_FILTER_FLAG_TSYNC: nothing was loaded, because of the thread with this id
+        (false, _) => Err(Errno::SRCH),
+    }
 }
 
 /// A system call that a filter of `allow_only` allows.
@@ -192,6 +198,32 @@ mod tests {
         let returns = [6, 0, 0, 0, 0, 0, 0xff, 0x7f];
         assert_eq!(super::Program::from_bytes(&returns).unwrap().len(), 1);
         assert_eq!(super::Program::from_bytes(&returns[..7]), Err(rustix::io::Errno::INVAL));
+    }
+
+    #[test]
+    fn a_filter_that_another_thread_prevents_is_an_error() {
+        use rustix::io::Errno;
+        use std::sync::Barrier;
+        // no test makes this call
+        let filter = super::failing(libc::SYS_vhangup, Errno::NOSYS);
+        let load = |flags| rustix::thread::set_no_new_privs(true).and_then(|()| super::load(&filter, flags).map(drop));
+        let both = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let loaded = load(0);
+                both.wait();
+                both.wait();
+                loaded
+            });
+            let first = scope.spawn(|| {
+                both.wait();
+                let loaded = load(u32::try_from(libc::SECCOMP_FILTER_FLAG_TSYNC).unwrap());
+                both.wait();
+                loaded
+            });
+            assert_eq!(other.join().unwrap(), Ok(()));
+            assert_eq!(first.join().unwrap(), Err(Errno::SRCH));
+        });
     }
 
     #[test]
