@@ -1,6 +1,6 @@
 //! A process in a container that we have made.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
 
 use crate::error::{Context, Result, error};
@@ -27,17 +27,9 @@ impl Process {
         self.0.pid
     }
 
-    /// The pidfd. It is readable when the process has ended (pidfd_open(2)).
+    /// The pidfd. It is readable when the process has ended (pidfd_open(2)). `try_clone_to_owned` duplicates it.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.0.pidfd.as_fd()
-    }
-
-    /// Another descriptor of the same process.
-    ///
-    /// # Errors
-    /// Those of fcntl(2).
-    pub fn try_clone_pidfd(&self) -> Result<OwnedFd> {
-        self.0.pidfd.try_clone().context("duplicate a pidfd")
     }
 
     /// Sends a signal to the process.

@@ -61,15 +61,22 @@ impl Stop {
 
     /// Does the work in this thread.
     pub fn over<T>(&self, work: impl FnOnce() -> T) -> T {
-        let outer = STOP.replace(Some(self.clone()));
-        let done = work();
-        STOP.set(outer);
-        done
+        let _outer = Outer(STOP.replace(Some(self.clone())));
+        work()
     }
 
     /// Takes the request: the wait that has seen it fails, and no other.
     pub(super) fn taken(&self) -> bool {
         rustix::io::read(&self.0.event, &mut [0; 8]).is_ok()
+    }
+}
+
+/// What could end the waits of this thread before. It can again when this is dropped, also because the work panics.
+struct Outer(Option<Stop>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        STOP.set(self.0.take());
     }
 }
 
@@ -87,6 +94,19 @@ pub(super) fn of_this_thread() -> Option<Stop> {
 mod tests {
     use super::*;
     use crate::wait::{Interrupted, must_not_be_interrupted, readable};
+
+    #[test]
+    fn work_that_panics_leaves_nothing_to_the_thread() {
+        let (outer, inner) = (Stop::new().unwrap(), Stop::new().unwrap());
+        let panicking = || inner.over(|| std::panic::resume_unwind(Box::new(())));
+        outer.over(|| {
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).is_err());
+            inner.interrupt();
+            assert_eq!(must_not_be_interrupted(), Ok(()));
+            assert!(Arc::ptr_eq(&of_this_thread().unwrap().0, &outer.0));
+        });
+        assert!(of_this_thread().is_none());
+    }
 
     #[test]
     fn another_thread_ends_one_wait() {
