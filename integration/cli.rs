@@ -1,14 +1,15 @@
 //! The command line with existing containers: every flag that changes what is done or printed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::ordinary::root;
-use crate::world::{Who, World, finish, wait_until, who};
-use crate::{needs, only};
+use crate::world::{Who, World, finish, runtime, wait_until, who};
+use crate::{needs, needs_root, only};
 
 fn sleeping() -> World {
     let world = World::running(&["sleep", "1000"]);
@@ -48,6 +49,27 @@ fn state_and_list_say_the_same() {
     let created = state["created"].take();
     let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, [&world.id, &pid, "running", &bundle, created.as_str().unwrap(), &owner]);
+}
+
+#[test]
+fn list_names_a_container_that_its_caller_cannot_read() {
+    needs_root!("the caller is another user");
+    needs!(Path::new("/usr/bin/setpriv").exists(), "no setpriv");
+    only!(Who::Us, Who::Runc; "crun writes no message");
+    let world = sleeping();
+    for directory in [world.path(""), world.path("state")] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let program = world.path("runtime");
+    finish(Command::new("cp").arg(runtime()).arg(&program)).ok();
+    for mode in [0o711, 0o700] {
+        fs::set_permissions(world.path("state").join(&world.id), fs::Permissions::from_mode(mode)).unwrap();
+        let mut list = Command::new("/usr/bin/setpriv");
+        list.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&program);
+        let said = finish(list.arg("--root").arg(world.path("state")).args(["list", "-q"]));
+        assert!(said.err.contains(&format!("load container {}: ", world.id)), "{mode:o}: {said:?}");
+        assert_eq!(said.out, "");
+    }
 }
 
 #[test]

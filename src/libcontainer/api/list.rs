@@ -14,7 +14,7 @@ impl Root {
         let mut list = Vec::new();
         for id in self.ids()? {
             match self.load(&id).and_then(|container| container.status().map(|status| (container, status))) {
-                Err(_) if !self.path().join(&id).join("state.json").exists() => {}
+                Err(_) if matches!(self.path().join(&id).join("state.json").try_exists(), Ok(false)) => {}
                 found => list.push(found.map_err(|error| error.context(format!("load container {id}")))),
             }
         }

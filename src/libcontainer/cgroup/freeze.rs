@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::Cgroup;
-use super::files::{has_line, put, wait_for};
+use super::files::{has_line, is_missing, put, wait_for};
 use super::frozen::{directory_is_frozen, frozen_above};
 use super::processes::{self, as_path};
 use super::rights;
@@ -147,14 +147,15 @@ fn freezer(paths: &BTreeMap<String, PathBuf>) -> Result<(&PathBuf, CgroupVersion
     if let Some(directory) = paths.get("freezer") {
         return Ok((directory, CgroupVersion::One));
     }
-    match paths.get("").filter(|directory| exists(&directory.join("cgroup.freeze"))) {
+    match paths.get("").filter(|directory| may_exist(&directory.join("cgroup.freeze"))) {
         Some(directory) => Ok((directory, CgroupVersion::Two)),
         None => bail!("this container has no cgroup with a freezer"),
     }
 }
 
-fn exists(file: &Path) -> bool {
-    rights::restoring(file, || rustix::fs::stat(file)).is_ok()
+/// True also for a file that we cannot look at: its user reports the error.
+fn may_exist(file: &Path) -> bool {
+    !rights::restoring(file, || rustix::fs::stat(file)).is_err_and(is_missing)
 }
 
 enum CgroupVersion {
@@ -169,5 +170,27 @@ impl CgroupVersion {
             CgroupVersion::One => ("freezer.state", "THAWED"),
             CgroupVersion::Two => ("cgroup.freeze", "0"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Environment;
+
+    #[test]
+    fn a_freezer_that_cannot_be_looked_at_is_an_error() {
+        let top = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            Cgroup::recorded([(String::new(), top.path().join(name))].into(), None, &Environment::default())
+        };
+        assert!(!open("removed").is_frozen().unwrap());
+        open("removed").thaw_all().unwrap();
+        // a path that nobody can follow, not even root
+        std::os::unix::fs::symlink("loop", top.path().join("loop")).unwrap();
+        let said = open("loop").is_frozen().unwrap_err().to_string();
+        assert!(said.contains("/loop/") && said.ends_with("(ELOOP)"), "{said}");
+        let said = open("loop").thaw_all().unwrap_err().to_string();
+        assert!(said.contains("/loop"), "{said}");
     }
 }
