@@ -38,6 +38,8 @@ pub(super) fn from_value<T: DeserializeOwned>(document: &Value) -> Result<T, Loc
 pub(super) enum Mistake {
     /// A required property with this name is missing.
     Missing(&'static str),
+    /// No property has this name. Contains the properties that exist.
+    UnknownProperty(&'static [&'static str]),
     /// The word is not one of the expected ones.
     UnknownWord(String, &'static [&'static str]),
     /// The value has another type, or is out of range. Contains the expectation in serde's words.
@@ -82,6 +84,7 @@ impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mistake() {
             Mistake::Missing(name) => write!(f, "{name} is missing"),
+            Mistake::UnknownProperty(expected) => write!(f, "unknown property, expected {expected:?}"),
             Mistake::UnknownWord(word, expected) => write!(f, "unknown value {word:?}, expected {expected:?}"),
             Mistake::Unexpected(expected) => write!(f, "expected {expected}"),
             Mistake::Other(said) => f.write_str(said),
@@ -110,6 +113,10 @@ impl Error for Located {
 
     fn unknown_variant(word: &str, expected: &'static [&'static str]) -> Located {
         Mistake::UnknownWord(word.to_owned(), expected).into()
+    }
+
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Located {
+        Mistake::UnknownProperty(expected).into()
     }
 
     fn missing_field(name: &'static str) -> Located {
@@ -145,7 +152,9 @@ impl<'de> MapAccess<'de> for Properties<'de> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Located> {
         self.current = self.rest.next().map(|(name, value)| (name.as_str(), value));
-        self.current.map(|(name, _)| seed.deserialize(BorrowedStrDeserializer::new(name))).transpose()
+        let Some((name, _)) = self.current else { return Ok(None) };
+        let key = seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some);
+        key.map_err(|located: Located| located.inside(Segment::Key(name.to_owned())))
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Located> {

@@ -16,6 +16,7 @@ mod read;
 mod shape;
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use at::At;
@@ -176,6 +177,17 @@ pub fn load_resources(bytes: &[u8]) -> Result<(Value, Vec<Warning>), Faults> {
     let mut warnings = read.warnings;
     warnings.extend(names::unknown_properties_at(bytes, at));
     read.faults.into_result((value, warnings))
+}
+
+/// Parses the JSON object in the text of an annotation. `at` is the place for its mistakes.
+///
+/// # Errors
+/// All mistakes, each with its place.
+pub fn load_annotation<T: DeserializeOwned>(text: &str, at: &At) -> Result<T, Faults> {
+    let not_json = |error: serde_json::Error| Faults::one(at.clone(), read::not_json(&error));
+    let document = serde_json::from_str(text).map_err(not_json)?;
+    let (value, faults) = read::all_mistakes(document, at, Faults::none())?;
+    faults.into_result(value)
 }
 
 /// A version with two numbers, such as 1.0. The specification wants three, but every runtime accepts two.

@@ -148,7 +148,11 @@ fn drop_empty_affinity(document: &mut Value) {
 
 /// Reads again and again, and each time removes one mistake. Returns the rest, and the mistakes. Pieces with known
 /// mistakes were already removed from the document.
-fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: Faults) -> Result<(T, Faults), Faults> {
+pub(super) fn all_mistakes<T: DeserializeOwned>(
+    mut document: Value,
+    at: &At,
+    mut faults: Faults,
+) -> Result<(T, Faults), Faults> {
     let known = faults.clone();
     let mut taken = HashMap::new();
     for _ in 0..MAX_MISTAKES {
@@ -203,6 +207,7 @@ fn fault(path: &[Segment], mistake: &Mistake, document: &Value, at: &At, taken: 
             let words = words.join(if words.len() == 2 { " or " } else { ", " });
             format!("unknown value {word:?} (expected one of {words})")
         }
+        Mistake::UnknownProperty(expected) => format!("unknown property (expected one of {})", expected.join(", ")),
         Mistake::Unexpected(expected) => {
             let value = value.map_or("something else".to_owned(), kind);
             format!("expected {}, got {value}", spoken(expected))

@@ -13,7 +13,7 @@ use super::ruleset::{self, FS, NET, RightsField, Ruleset, SCOPES, Word};
 use super::step::{Absent, Role, What};
 use super::steps::Steps;
 use super::values::c_string;
-use crate::config::{At, JsonObject};
+use crate::config::{self, At, JsonObject};
 
 /// The annotation.
 pub const LANDLOCK: &str = "org.coracle.landlock";
@@ -86,13 +86,7 @@ pub(super) fn read(
 ) -> Option<Landlock> {
     let text = given.annotation(LANDLOCK)?;
     let at = At::annotation(LANDLOCK);
-    let JsonObject(policy): JsonObject<Policy> = match serde_json::from_str(text) {
-        Ok(policy) => policy,
-        Err(error) => {
-            notes.fault(&at, error.to_string());
-            return None;
-        }
-    };
+    let JsonObject(policy): JsonObject<Policy> = notes.collect(config::load_annotation(text, &at))?;
     if policy.abi.is_some_and(|abi| !(1..=ruleset::NEWEST).contains(&abi)) {
         notes.fault(&at.key("abi"), format!("must be between 1 and {}", ruleset::NEWEST));
         return None;
