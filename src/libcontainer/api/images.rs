@@ -66,9 +66,7 @@ impl Images {
                 let plan = bundle.plan_to_read(&bundle.flags("checked"))?;
                 let (contents, mut faults) =
                     image_check::check_with_plan(&images, &plan, &bundle.annotations(), bundle.root().as_deref())?;
-                let why = plan.not_restorable();
-                let why = why.as_deref().map(|why| why.split_once(": ").unwrap_or(("config.json", why)));
-                faults.extend(why.map(|(at, why)| ImageFault::new(at, why)));
+                faults.extend(plan.not_restorable().map(|fault| ImageFault::new(fault.at.as_str(), fault.problem)));
                 (contents, faults)
             }
             None => image_check::check(&images)?,

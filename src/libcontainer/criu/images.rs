@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use crate::error::{Error, error};
 use crate::sys::errno::in_words;
 use crate::wait;
 
@@ -82,6 +83,11 @@ impl ImageFault {
     /// A fault of this file.
     pub fn new(file: impl Into<String>, problem: impl Into<String>) -> ImageFault {
         ImageFault { file: file.into(), problem: problem.into() }
+    }
+
+    /// The error of what cannot be done because of it.
+    pub(crate) fn into_error(self) -> Error {
+        error!("Images::new: {}: {}", self.file, self.problem)
     }
 }
 

@@ -90,8 +90,8 @@ impl Checkpoint {
         }
         must_be_outside(&self.images, container.record())?;
         must_not_be_restricted(&container.record().annotations())?;
-        if let Some(why) = plan.not_restorable() {
-            bail!("{why}: the container cannot be checkpointed");
+        if let Some(fault) = plan.not_restorable() {
+            bail!("{fault}: the container cannot be checkpointed");
         }
         must_have_own_mounts(&container)?;
         let directories = Directories::make(&self.images, LOG)?;

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::container_root::{ContainerRoot, Symlinks};
 use crate::config::{kind, not_json};
-use crate::criu::ExternalMount;
-use crate::error::{Context, Result, bail, error};
+use crate::criu::{ExternalMount, ImageFault};
+use crate::error::{Context, Result};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::{in_words, words};
 use crate::sys::mount_id::statx;
@@ -90,8 +90,7 @@ pub(super) fn record(pid: i32, named: &[ExternalMount], directory: &Path) -> Res
 ///
 /// # Errors
 /// mounts.json cannot be read, or a file that it names is missing, is behind a link, or is another file.
-pub(super) fn recorded(directory: &Path) -> Result<Vec<ExternalMount>> {
-    let wrong = |why: String| error!("Images::new: {MOUNTS}: {why}");
+pub(super) fn recorded(directory: &Path) -> Result<Vec<ExternalMount>, ImageFault> {
     let text = match wait::contents_below(directory, Path::new(MOUNTS), MOST) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -105,31 +104,34 @@ pub(super) fn recorded(directory: &Path) -> Result<Vec<ExternalMount>> {
     }
 }
 
+fn wrong(why: String) -> ImageFault {
+    ImageFault::new(MOUNTS, why)
+}
+
 impl HostSource {
     /// The entry of the mount `key`.
-    fn read(key: &str, entry: Value) -> Result<HostSource> {
+    fn read(key: &str, entry: Value) -> Result<HostSource, ImageFault> {
         serde_json::from_value(entry).map_err(|_| {
             let expected = r#"a path, or {"path": "/DIRECTORY", "file": {"device": [MAJOR, MINOR], "inode": NUMBER}}"#;
-            error!("Images::new: {MOUNTS}: {key}: expected {expected}")
+            wrong(format!("{key}: expected {expected}"))
         })
     }
 
-    fn checked(self, key: String) -> Result<ExternalMount> {
+    fn checked(self, key: String) -> Result<ExternalMount, ImageFault> {
         let (val, expected) = match self {
             HostSource::Known { path, file } => (path, Some(file)),
             HostSource::Path(path) => (path, None),
         };
         if !Path::new(&val).is_absolute() {
-            bail!("Images::new: {MOUNTS}: {key}: {val:?} is not absolute");
+            return Err(wrong(format!("{key}: {val:?} is not absolute")));
         }
         let found = FileId::on_host(Path::new(&val)).map_err(|errno| {
             let why = if errno == Errno::LOOP { ": a link in it is not followed" } else { "" };
-            error!("Images::new: {MOUNTS}: {val}: {}{why}", words(errno))
+            wrong(format!("{val}: {}{why}", words(errno)))
         })?;
         if expected.is_some_and(|expected| expected != found) {
-            bail!(
-                "Images::new: {MOUNTS}: {val}: this is another file than at the checkpoint (its device or inode number differs)"
-            );
+            let why = "this is another file than at the checkpoint (its device or inode number differs)";
+            return Err(wrong(format!("{val}: {why}")));
         }
         Ok(ExternalMount { key, val })
     }
@@ -187,7 +189,7 @@ mod tests {
             fs::write(path.join(MOUNTS), all.to_string()).unwrap();
             recorded(&path)
                 .map(|kept| kept.into_iter().map(|mount| (mount.key, mount.val)).collect::<Vec<_>>())
-                .map_err(|error| error.to_string())
+                .map_err(|fault| fault.problem)
         };
         let expected = Ok(vec![("/x".to_owned(), place.to_str().unwrap().to_owned())]);
         assert_eq!(with(serde_json::json!({"/x": {"path": place, "file": file}})), expected);
@@ -207,7 +209,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let with = |text: &str| {
             fs::write(directory.path().join(MOUNTS), text).unwrap();
-            recorded(directory.path()).unwrap_err().to_string()
+            recorded(directory.path()).unwrap_err().into_error().to_string()
         };
         let entry =
             r#"/x: expected a path, or {"path": "/DIRECTORY", "file": {"device": [MAJOR, MINOR], "inode": NUMBER}}"#;
@@ -227,7 +229,7 @@ mod tests {
             assert_eq!(with(text), format!("Images::new: mounts.json: {expected}"), "{text}");
         }
         fs::File::create(directory.path().join(MOUNTS)).unwrap().set_len(MOST + 1).unwrap();
-        let said = recorded(directory.path()).unwrap_err().to_string();
+        let said = recorded(directory.path()).unwrap_err().into_error().to_string();
         assert_eq!(said, "Images::new: mounts.json: it is longer than 16 MiB");
         fs::remove_file(directory.path().join(MOUNTS)).unwrap();
         assert!(recorded(directory.path()).unwrap().is_empty());

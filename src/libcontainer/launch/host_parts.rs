@@ -13,7 +13,7 @@ use super::container_root::ContainerRoot;
 use super::foreign_mounts;
 use super::images::{DESCRIPTORS, FILE, NULL};
 use crate::config::{kind, not_json};
-use crate::criu::{ExternalMount, ImageContents, InheritFd};
+use crate::criu::{ExternalMount, ImageContents, ImageFault, InheritFd};
 use crate::error::{Result, error};
 use crate::plan::Plan;
 use crate::sys::errno::in_words;
@@ -26,8 +26,8 @@ const MOST: u64 = 1 << 20;
 ///
 /// # Errors
 /// descriptors.json cannot be read, or does not have three names.
-pub(super) fn stream_names(directory: &Path) -> Result<Vec<String>> {
-    let wrong = |why: String| error!("Images::new: {DESCRIPTORS}: {why}");
+pub(super) fn stream_names(directory: &Path) -> Result<Vec<String>, ImageFault> {
+    let wrong = |why: String| ImageFault::new(DESCRIPTORS, why);
     let text = wait::contents_below(directory, Path::new(DESCRIPTORS), MOST)
         .map_err(|error| wrong(in_words(&error).to_string()))?;
     let all = match serde_json::from_slice(&text).map_err(|error| wrong(not_json(&error)))? {
@@ -54,7 +54,7 @@ pub(super) fn is_given(name: &str) -> bool {
 /// null device with `null`.
 pub(super) fn streams(directory: &Path, null: RawFd) -> Result<Vec<InheritFd>> {
     let mut streams: Vec<InheritFd> = Vec::new();
-    for (name, fd) in stream_names(directory)?.into_iter().zip(0..) {
+    for (name, fd) in stream_names(directory).map_err(ImageFault::into_error)?.into_iter().zip(0..) {
         if !is_given(&name) {
             continue;
         }
@@ -97,8 +97,8 @@ pub(super) fn external_mounts(
         }
     }
     let in_images: HashSet<&str> = contents.external.iter().map(|(name, _)| name.as_str()).collect();
-    for mount in foreign_mounts::recorded(directory)?.into_iter().filter(|mount| in_images.contains(mount.key.as_str()))
-    {
+    let foreign = foreign_mounts::recorded(directory).map_err(ImageFault::into_error)?;
+    for mount in foreign.into_iter().filter(|mount| in_images.contains(mount.key.as_str())) {
         all.entry(mount.key).or_insert(mount.val);
     }
     Ok(all.into_iter().map(|(key, val)| ExternalMount { key, val }).collect())

@@ -7,7 +7,7 @@ use super::foreign_mounts;
 use super::host_parts::{external_mounts, is_given, stream_names};
 use super::images::{DESCRIPTORS, Images, NULL, config_file};
 use crate::criu::{self, files_of_the_host, memory_faults};
-use crate::error::{Context, Error, Result, bail, error};
+use crate::error::{Context, Result, bail, error};
 use crate::plan::Plan;
 use crate::plan::restore::Dumped;
 
@@ -54,11 +54,9 @@ fn without_memory(images: &Images, annotations: &HashMap<String, String>) -> Res
             // CRIU may get more names from its own file
             Ok(names) if config_file(annotations).is_none() => faults.extend(without_name(directory, &names)),
             Ok(_) => {}
-            Err(error) => faults.push(ImageFault::new(DESCRIPTORS, inner(&error, DESCRIPTORS))),
+            Err(fault) => faults.push(fault),
         }
-        if let Err(error) = foreign_mounts::recorded(directory) {
-            faults.push(ImageFault::new(foreign_mounts::MOUNTS, inner(&error, foreign_mounts::MOUNTS)));
-        }
+        faults.extend(foreign_mounts::recorded(directory).err());
     }
     Ok((contents, faults))
 }
@@ -107,8 +105,9 @@ pub fn with_plan_without_memory(
 /// # Errors
 /// A file beside the images cannot be read.
 pub fn dumped(images: &Images, contents: &ImageContents) -> Result<Dumped> {
-    let streams = stream_names(&images.directory)?.into_iter().enumerate().filter(|(_, name)| is_given(name));
-    let foreign = foreign_mounts::recorded(&images.directory)?.into_iter();
+    let names = stream_names(&images.directory).map_err(ImageFault::into_error)?;
+    let streams = names.into_iter().enumerate().filter(|(_, name)| is_given(name));
+    let foreign = foreign_mounts::recorded(&images.directory).map_err(ImageFault::into_error)?.into_iter();
     Ok(Dumped {
         processes: contents.processes,
         external: contents.external.clone(),
@@ -133,11 +132,4 @@ pub fn must_be_none(images: &Images, faults: &[ImageFault]) -> Result<()> {
             Err(error!("several mistakes").reworded(text))
         }
     }
-}
-
-/// The text of an error without the name of `file`, which the message has already.
-fn inner(error: &Error, file: &str) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("Images::new: ").unwrap_or(&text);
-    text.strip_prefix(&format!("{file}: ")).unwrap_or(text).to_owned()
 }

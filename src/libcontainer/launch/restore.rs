@@ -119,8 +119,8 @@ impl Restore<'_> {
         identity: &Identity<'_>,
         reached: &mut Reached,
     ) -> Result<(Container, Child, Vec<Warning>)> {
-        if let Some(why) = self.new.plan.not_restorable() {
-            bail!("{why}");
+        if let Some(fault) = self.new.plan.not_restorable() {
+            bail!("{fault}");
         }
         HookFiles::check(self.new.plan, identity.annotations)?;
         let root = self.root_directory()?;

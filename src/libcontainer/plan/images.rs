@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::finished::{Opening, Plan};
 use super::namespaces::{CGROUP, KINDS, MOUNT, NETWORK, PID, USER};
 use super::step::{Last, NewMount, Slot, Target, What};
+use crate::config::{At, Fault};
 
 /// The mounts that cover masked files.
 const NULL: &str = "/dev/null";
@@ -120,16 +121,14 @@ impl Plan {
     }
 
     /// The reason why CRIU cannot restore a container of this plan. None if it can.
-    pub fn not_restorable(&self) -> Option<String> {
+    pub fn not_restorable(&self) -> Option<Fault> {
         let refused = |joined: &&JoinedNamespace| [MOUNT, USER, CGROUP].contains(&joined.kind);
         if let Some(JoinedNamespace { name, path, .. }) = self.joined_namespaces().iter().find(refused) {
-            return Some(format!(
-                "linux.namespaces: criu cannot join a {name} namespace by its path ({})",
-                path.display()
-            ));
+            let problem = format!("criu cannot join a {name} namespace by its path ({})", path.display());
+            return Some(Fault { at: At::new("linux.namespaces"), problem });
         }
         let (_, at) = self.openings.iter().find(|(opening, _)| maps_ids(opening))?;
-        Some(format!("{at}: criu does not map the ids of a mount again"))
+        Some(Fault { at: at.clone(), problem: "criu does not map the ids of a mount again".to_owned() })
     }
 
     /// The path on the host of the mount in a slot.
