@@ -74,7 +74,7 @@ impl Relay {
             rustix::termios::tcsetattr(&master, OptionalActions::Now, &mode)?;
             let mut raw = before.clone();
             raw.make_raw();
-            // Our terminal does so only with OPOST: from now on, it is the only one that does.
+            // `make_raw` switches OPOST off. Our terminal keeps it: the container's adds no carriage returns any more.
             raw.output_modes.insert(OutputModes::OPOST);
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .map_err(|errno| libcontainer::Error::from(errno).context("set terminal to raw mode"))?;

@@ -350,7 +350,7 @@ pub struct Top {
 /// change the limits of a container
 #[derive(Clone, Debug, Parser)]
 pub struct Update {
-    /// a file with a resources object as in config.json, or - for standard input; other limits but the schemata are then ignored
+    /// a file with a resources object as in config.json, or - for standard input; the flags of other limits are then ignored, except the schemata
     #[arg(long, short)]
     pub resources: Option<PathBuf>,
     /// relative weight of block I/O, 10 to 1000

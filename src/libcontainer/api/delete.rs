@@ -45,9 +45,12 @@ impl Container {
     /// others in its cgroup that were killed, mounts that remain, and hooks that failed.
     ///
     /// # Errors
-    /// `State` if it runs and `force` says that this is an error; `NotFound` if another process has deleted it; processes
-    /// of others are in its cgroup, and `force` does not say that they are killed; or something could not be removed. The
-    /// container then still exists.
+    /// The container then still exists, except for `NotFound`:
+    ///
+    /// - `State`: it runs, and `force` says that this is an error.
+    /// - `NotFound`: another process has deleted it.
+    /// - Processes of others are in its cgroup, and `force` does not say that they are killed.
+    /// - Something could not be removed.
     pub fn delete(mut self, force: Force) -> Result<Vec<Error>> {
         self.must_be_ours()?;
         match self.process() {

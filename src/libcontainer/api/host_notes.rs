@@ -129,7 +129,7 @@ fn devices(spec: &Spec, notes: &mut Vec<Warning>) {
     }
 }
 
-/// The program, looked for in the root as execvp(3) does. Nothing is said where a mount or a hook may bring it.
+/// The program, looked for in the root as execvp(3) does. If a mount or a hook may bring it, there is no note.
 fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
     let (Some(process), Some(root)) = (spec.process().as_ref(), spec.root().as_ref()) else { return };
     let Some(name) = process.args().as_ref().and_then(|args| args.first()).filter(|name| !name.is_empty()) else {

@@ -12,8 +12,8 @@ use super::{At, Faults, Warning};
 /// Objects for systems that are not Linux.
 const OTHER_SYSTEMS: [&str; 5] = ["windows", "solaris", "vm", "zos", "freebsd"];
 
-/// Words of engines and of compose, in lower case, without word breaks; the property that such a word stands for, if it is one;
-/// and the message.
+/// Words of engines and of compose: the word in lower case without word breaks; the property that it stands for, or ""; and the
+/// message.
 const FOREIGN: [(&str, &str, &str); 32] = [
     (
         "privileged",
@@ -353,7 +353,7 @@ fn unknown(name: &str, place: &str, known: &KnownNames) -> Option<Unknown> {
     if let Some((_, suggestion, instead)) = FOREIGN.iter().find(|(word, ..)| *word == bare) {
         return Some(Unknown::Foreign { suggestion, instead });
     }
-    // names that say themselves that they are somebody's own, and systems that are not Linux
+    // private extensions (`x-…`, or a name with a dot or a slash), and sections of other systems
     let own =
         name.starts_with("x-") || name.starts_with("x_") || name.contains(['.', '/']) || OTHER_SYSTEMS.contains(&name);
     (!own).then_some(Unknown::Other)
@@ -380,7 +380,7 @@ fn suggestion(name: &str, known: &KnownNames) -> Option<&'static str> {
     same.or_else(|| known.iter().find(|(name, plain)| name.len() > 3 && is_near(plain))).map(|(name, _)| *name)
 }
 
-/// The number of changes that make one word of the other. A change replaces, inserts or removes a letter, or exchanges two
+/// The number of changes that turn one word into the other. A change replaces, inserts or removes a letter, or exchanges two
 /// neighbours (Damerau and Levenshtein).
 pub fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

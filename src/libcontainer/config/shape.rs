@@ -90,8 +90,8 @@ impl Inside {
     }
 }
 
-/// True if no object of the specification is written as an array, no name of a capability is one that the types alone take, and no
-/// name almost is that of a property that confines the process. The memory depends only on the depth of the document.
+/// True for a document that needs no second look: no object is written as an array, every capability has its exact name, and no
+/// name is nearly that of a property that confines the process. The memory depends only on the depth of the document.
 pub(super) fn is_sound(json: &[u8]) -> bool {
     let mut open = vec![Inside::Objects];
     let (mut key, mut n): (&[u8], usize) = (b"", 0);

@@ -373,7 +373,7 @@ impl Criu {
         };
         if !ended(deadline) {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-            // a process that waits for a disk that does not answer is not ended by a signal
+            // a signal does not end a process that waits for a disk
             if !ended(Instant::now() + limits::CRIU_END) {
                 return;
             }

@@ -50,7 +50,7 @@ pub(super) fn source(facts: &ConfigFacts<'_>, mount: &Mount, read_only: bool, at
     let (said, leads) = facts.on_host(given);
     let shown = said.display();
     if let Some((_, owner)) = SOCKETS.iter().find(|(socket, _)| said.ends_with(socket) || leads.ends_with(socket)) {
-        // A read-only mount does not stop connect(2), and who may connect is who is in its group.
+        // A read-only mount does not prevent connect(2): the socket's mode and group decide who may connect.
         let weight = if facts.mapped { 60 } else { 92 };
         let gain = format!("commands {owner}: it starts a container with all rights and is root on the host");
         found.add(at, weight, format!("{shown} obeys every client"), gain, "do not mount it; also not read-only");

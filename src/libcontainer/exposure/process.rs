@@ -15,8 +15,8 @@ fn bits<'a>(sets: impl IntoIterator<Item = &'a Option<Capabilities>>) -> u64 {
     names.fold(0, |mask, number| mask | 1 << number)
 }
 
-/// The capabilities that the process has, or can have from a program: one with set-user-ID or file capabilities, and as root
-/// from any. KERNEL: with no_new_privs no program gives more than the process had (security/commoncap.c).
+/// The capabilities that the process has, or can get by execve(2): from a program with set-user-ID or file capabilities, or, as
+/// root, from any program. KERNEL: with no_new_privs no program gives more than the process had (security/commoncap.c).
 pub(super) fn capabilities(process: &Process) -> u64 {
     let Some(sets) = process.capabilities() else { return 0 };
     let from_programs = if is_sealed(process) { 0 } else { bits([sets.bounding(), sets.inheritable()]) };

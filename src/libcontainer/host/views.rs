@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::Mount;
 
-/// The mount point of a whole proc or sysfs. While a mount namespace has one, a child user namespace may mount another,
-/// without the masks and flags of the first (mount_namespaces(7)).
+/// The mount point of a whole proc or sysfs. If a mount namespace has one, a process in a child user namespace may mount a new
+/// one, without masks and flags (mount_namespaces(7)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// Its path.

@@ -58,7 +58,7 @@ fn open_master(prepared: &Prepared<'_>) -> Outcome<OwnedFd> {
     #[allow(clippy::cast_sign_loss)] // a magic number, whichever way the platform declares it
     let devpts = rustix::fs::fstatfs(&master)?.f_type as u64 == DEVPTS_SUPER_MAGIC;
     if !(device && devpts) {
-        return Err(Trouble::saying(Errno::PERM, "/dev/pts/ptmx is not a devpts's"));
+        return Err(Trouble::saying(Errno::PERM, "/dev/pts/ptmx is not in a devpts file system"));
     }
     Ok(master)
 }

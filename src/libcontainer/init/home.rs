@@ -116,7 +116,7 @@ impl<'h> Search<'h> {
         (self.field, self.id, self.digits, self.length) = (0, Some(0), 0, 0);
     }
 
-    /// The end of the text: the entry is what was found, or `/`.
+    /// Ends the text. The entry is then the HOME that was found, or `/`.
     fn finish(mut self) -> Outcome {
         // the last line may have no newline
         self.feed(b'\n');

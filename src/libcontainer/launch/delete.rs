@@ -140,8 +140,8 @@ pub fn kill_while_locked(container: &Container) {
 
 /// Empties the cgroup. If the container's own processes have ended, all other processes there belong to others:
 /// somebody has put them there, or they belong to another container. Only `delete --force` kills a process that somebody has put
-/// there, and names it in the returned warning, unless it was killed before because another command holds the lock, or because init
-/// is kept frozen. Nothing kills the processes of another container.
+/// there. The returned warning names it, if it was not killed before (another command holds the lock, or init is kept frozen).
+/// Nothing kills the processes of another container.
 ///
 /// # Errors
 /// Processes are left.

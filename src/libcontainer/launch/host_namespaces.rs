@@ -26,8 +26,8 @@ pub(super) fn must_not_be_the_hosts_mounts(file: &OwnedFd, kind: u64, path: &Pat
     }
 }
 
-/// Kernel parameters and names are written only in a namespace that is not ours and not the host's. The name that our
-/// namespace has already may be written: an engine gives a container on the host's network the name of the host.
+/// Kernel parameters and names are written only in a namespace that is not ours and not the host's. A name that our
+/// namespace has already is allowed: an engine gives a container on the host's network the name of the host.
 pub(super) fn must_not_be_written(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     for ((opening, _), fd) in plan.openings.iter().zip(fds) {
         let (Opening::Namespace(path, kind), Some(file)) = (opening, fd) else { continue };

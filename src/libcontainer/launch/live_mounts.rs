@@ -194,7 +194,7 @@ pub fn unmount_added(namespace: &File, list: &[(At, CString)], known: &[MountId]
             let target = target.map_err(|missed| error!("{at}: /{}: {missed}", path.to_string_lossy()))?.file;
             let id = MountId::of(target.as_fd()).map_err(said)?;
             if !known.contains(&id) {
-                bail!("{at}: /{}: no mount that `mounts add` has made", path.to_string_lossy());
+                bail!("{at}: /{}: `mounts add` has made no mount there", path.to_string_lossy());
             }
             if found.iter().any(|(_, _, other)| *other == id) {
                 bail!("{at}: /{}: this mount is in the list already", path.to_string_lossy());

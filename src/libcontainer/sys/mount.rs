@@ -71,7 +71,7 @@ pub fn set_attributes(fd: BorrowedFd<'_>, attributes: &Attributes, reach: Reach)
 /// The usual cause of EINVAL from `map_ids`.
 pub const CANNOT_MAP: &str = "the file system may not support id-mapped mounts";
 
-/// Has the ids of a detached mount go through the maps of the user namespace `by`. KERNEL(5.12).
+/// Maps the ids of a detached mount by the maps of the user namespace `by`. KERNEL(5.12).
 ///
 /// # Errors
 /// Those of mount_setattr(2); EINVAL for a file system that cannot do it.

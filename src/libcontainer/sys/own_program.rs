@@ -103,7 +103,7 @@ pub fn give_back_pages() -> Result<(), Errno> {
     Ok(())
 }
 
-/// The place of our program in memory: all that a child needs to do the same with system calls alone.
+/// Where our program is in memory. With this, a child can map it again by system calls alone.
 #[derive(Debug)]
 pub struct OwnProgram {
     map: PrctlMmMap,

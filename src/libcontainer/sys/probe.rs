@@ -9,7 +9,7 @@ use super::checked;
 pub enum Call {
     /// pidfd_send_signal(2), Linux 5.1.
     PidfdSendSignal,
-    /// fsconfig(2), of the calls for new mounts (Linux 5.2) the one that checks no capability first.
+    /// fsconfig(2), Linux 5.2. The other calls for new mounts check a capability first.
     Fsconfig,
     /// mount_setattr(2), Linux 5.12.
     MountSetattr,
