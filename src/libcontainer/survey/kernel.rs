@@ -93,13 +93,13 @@ static ROWS: [Row; 28] = [
         yes(has(Call::SeccompListener))
     }),
     optional("clone3", (5, 3), "clone(2) is used; a new process starts more slowly", |_| yes(has(Call::Clone3))),
-    optional("BPF_F_REPLACE", (5, 6), "new device rules take two calls", |_| There::ByVersion),
     optional(
         "a thread moves itself without the kernel's lock",
         (5, 5),
         "version 1: a container starts 7 to 16 ms later",
         |_| There::ByVersion,
     ),
+    optional("BPF_F_REPLACE", (5, 6), "new device rules take two calls", |_| There::ByVersion),
     optional("CLONE_INTO_CGROUP", (5, 7), "version 2: a container starts more slowly", |_| yes(clones_into_cgroup())),
     optional("hugetlb reservations", (5, 7), "hugepageLimits limits only the use", |machine| {
         let controller = "version 2 without the hugetlb controller, or version 1 without its hierarchy";
