@@ -152,6 +152,9 @@ fn the_help_of_a_command_lists_its_flags() {
         }
     }
     assert!(ok(&line("create -b /x --help")).starts_with("NAME:\n   coracle create"));
+    // a flag without a value, although it takes `--stats=false`, too
+    let text = ok(&line("events --help"));
+    assert!(text.contains("--stats ") && !text.contains("--stats value") && !text.contains("default: false"), "{text}");
 }
 
 #[test]

@@ -56,15 +56,17 @@ fn options(definition: &clap::Command) -> Vec<(String, String)> {
 }
 
 fn option(arg: &Arg) -> (String, String) {
-    let value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-    let value = if value { " value" } else { "" };
-    let mut name = format!("--{}{value}", arg.get_long().unwrap_or_default());
+    // `--stats` also takes `--stats=false`, as Go's flags do
+    let value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set();
+    let word = if value { " value" } else { "" };
+    let mut name = format!("--{}{word}", arg.get_long().unwrap_or_default());
     if let Some(short) = arg.get_short() {
-        let _ = write!(name, ", -{short}{value}");
+        let _ = write!(name, ", -{short}{word}");
     }
     let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
     if let [default] = arg.get_default_values()
         && !default.is_empty()
+        && value
     {
         let _ = write!(text, " (default: {})", default.to_string_lossy());
     }
