@@ -1,7 +1,7 @@
 """The cases of the suite `cri`: a small CRI client over gRPC, since Debian 12 has no crictl.
 
     cri.py CASE   with W, PARENT, CACHE and SUITE_FILE from the suite in the environment"""
-import os, re, sys, time, subprocess, json, uuid
+import http.server, os, re, sys, threading, time, subprocess, json, uuid
 
 sys.path.insert(0, os.environ["CACHE"] + "/cri")
 import grpc
@@ -13,6 +13,7 @@ CHANNEL = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_
 ch = grpc.insecure_channel("unix:" + W + "/c.sock", options=CHANNEL)
 R, I = g.RuntimeServiceStub(ch), g.ImageServiceStub(ch)
 IMG = "localhost/bb:1"
+CTR = ["ctr", "-a", W + "/c.sock", "-n", "k8s.io"]
 # cgroup v2, and how many times longer an emulated guest may take
 UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 SLOW = int(os.environ.get("GUEST") or 1)
@@ -58,11 +59,11 @@ def pod(name="p", host=False, pidmode=p.POD, handler="rt", **kw):
     return R.RunPodSandbox(p.RunPodSandboxRequest(config=c, runtime_handler=handler)).pod_sandbox_id, c
 
 
-def ctr(pid, cfg, cmd, name="c", sec=None, res=None, start=True, **kw):
+def ctr(pid, cfg, cmd, name="c", sec=None, res=None, start=True, image=IMG, **kw):
     lin = p.LinuxContainerConfig(security_context=sec, resources=res)
     c = p.ContainerConfig(
         metadata=p.ContainerMetadata(name=name + uuid.uuid4().hex[:4]),
-        image=p.ImageSpec(image=IMG),
+        image=p.ImageSpec(image=image),
         command=cmd,
         log_path=name + ".log",
         linux=lin,
@@ -435,12 +436,11 @@ def case_restart():
     eq(7, st(k).status.exit_code)
 
 
-def case_checkpoint():
+# an archive of a container's checkpoint
+def checkpoint(k):
     if not os.environ["CHECKPOINTS"]:
         print("SKIP no checkpoint and restore here")
         sys.exit(77)
-    i, c = pod()
-    k = sleep(i, c)
     # the definition of Debian 12 does not have this call yet: container_id, location
     archive = W + "/checkpoint.tar"
     asked = b"".join(bytes([tag, len(text)]) + text for tag, text in [(10, k.encode()), (18, archive.encode())])
@@ -451,12 +451,53 @@ def case_checkpoint():
             print("SKIP containerd 1 has no CheckpointContainer")
             sys.exit(77)
         raise
-    names = subprocess.check_output(["tar", "-tf", archive], text=True)
+    return archive
+
+
+def case_checkpoint():
+    i, c = pod()
+    k = sleep(i, c)
+    names = subprocess.check_output(["tar", "-tf", checkpoint(k)], text=True)
     # (dump.log is only there with the runc shim: containerd names its directory to no other)
     for name in ("checkpoint/inventory.img", "spec.dump"):
         has(name, names)
     eq(p.CONTAINER_RUNNING, st(k).status.state)
     eq("back\n", sh(k, "echo", "back")[1])
+
+
+# a registry on port 80 of localhost, with what containerd has: containerd 2.1 pulls the image of a restored container in each case
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        kind, digest = self.path.split("/")[-2:]
+        blob = subprocess.run([*CTR, "content", "get", digest], stdout=subprocess.PIPE).stdout
+        self.send_response(200 if blob else 404)
+        if kind == "manifests" and blob:
+            self.send_header("Content-Type", json.loads(blob)["mediaType"])
+        self.send_header("Content-Length", str(len(blob)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(blob)
+
+    do_HEAD = do_GET
+
+
+def case_restore():
+    # with the digest in its name
+    digest = subprocess.check_output([*CTR, "images", "ls", f"name=={IMG}"], text=True).split("sha256:")[1].split()[0]
+    name = f"localhost/bb@sha256:{digest}"
+    subprocess.check_call([*CTR, "images", "tag", IMG, name])
+    wait(lambda: name in [d for i in I.ListImages(p.ListImagesRequest()).images for d in i.repo_digests], name)
+    threading.Thread(target=http.server.HTTPServer(("127.0.0.1", 80), Registry).serve_forever, daemon=True).start()
+    i, c = pod()
+    k = ctr(i, c, ["sh", "-c", "n=0; while sleep 0.1; do n=$((n + 1)); echo $n >/n; done"])
+    wait(lambda: int(sh(k, "cat", "/n")[1] or 0) > 20, "it counts")
+    archive = checkpoint(k)
+    R.StopPodSandbox(p.StopPodSandboxRequest(pod_sandbox_id=i))
+    i, c = pod("restored")
+    k = ctr(i, c, [], image=archive)
+    first = int(sh(k, "cat", "/n")[1])
+    ok(first > 20, f"it began again: {first}")
+    wait(lambda: int(sh(k, "cat", "/n")[1] or 0) > first, "it counts on")
 
 
 def case_example():
@@ -496,7 +537,22 @@ def sweep():
         R.RemovePodSandbox(p.RemovePodSandboxRequest(pod_sandbox_id=s.id), timeout=15)
 
 
+def keeper():
+    i, c = pod("keeper")
+    k = sleep(i, c)
+    open(W + "/keeper", "w").write(f"{i} {k}")
+    open(W + "/keeper.config", "wb").write(c.SerializeToString())
+    print(pidof(k))
+
+
 def churn_round(name, number):
+    # a pod that stays
+    i, k = open(W + "/keeper").read().split()
+    c = p.PodSandboxConfig.FromString(open(W + "/keeper.config", "rb").read())
+    eq((0, "hi\n", ""), sh(k, "echo", "hi"))
+    k = sleep(i, c, name=name)
+    R.StopContainer(p.StopContainerRequest(container_id=k, timeout=0))
+    R.RemoveContainer(p.RemoveContainerRequest(container_id=k))
     i, c = pod(name)
     k = sleep(i, c)
     eq((0, "hi\n", ""), sh(k, "echo", "hi"))

@@ -112,7 +112,7 @@ example() {
   EXAMPLE=$(readlink -f "$file")
 }
 
-# --- churn: a suite gives  churn_round ID N  (one life of a container; says why it failed) and  daemons  (their pids)
+# --- churn: a suite gives  churn_round ID N  (one life of a container; says why it failed),  daemons  (their pids) and  keeper
 # what is there: of processes all but this case's own session, of cgroups what has PARENT in its path. A guest's own are seen too:
 # threads of the kernel, which come and go, and what udev and systemd start for a device or a unit
 surroundings() {
@@ -128,10 +128,15 @@ surroundings() {
     find /run -type d ! -path '/run/libpod/persist/*' ! -path '/run/systemd/*' -printf 'directory %p\n' 2>/dev/null
   } | LC_ALL=C sort
 }
+# open_files PID...
 open_files() {
   local pid
-  for pid in $(daemons); do ls "/proc/$pid/fd" 2>/dev/null; done | wc -l
+  for pid; do ls "/proc/$pid/fd" 2>/dev/null; done | wc -l
 }
+# a suite with shims replaces it: starts a container that lives through the churn, with work in each round, and prints its shim's pid
+keeper() { :; }
+# shim_of PID: the parent of a container's init
+shim_of() { ps -o ppid= -p "$1" | tr -d ' '; }
 # (an engine may close something that it had before)
 as_before() {
   LC_ALL=C comm -13 "$W/churn.before" <(surroundings) >"$W/churn.left"
@@ -148,21 +153,26 @@ churn_worker() {
   echo $n >"$W/churn.rounds.$1"
 }
 case_churn() {
-  local worker rounds before after
+  local worker rounds before after shim shim_before shim_after
+  shim=$(keeper) || fail "no keeper: $shim"
   # files that an engine makes at its first use are not a leak
   (churn_round warm 3) && (churn_round warm 5) || fail "not even one"
   sleep 1
   surroundings >"$W/churn.before"
-  before=$(open_files)
+  # shellcheck disable=SC2046
+  before=$(open_files $(daemons)) shim_before=$(open_files $shim)
   for worker in 1 2 3 4; do churn_worker $worker $(($(date +%s) + CHURN)) & done
   wait
   [ ! -e "$W/churn.failed" ] || fail "$(cat "$W/churn.failed")"
   rounds=$(awk '{ n += $1 } END { print n }' "$W"/churn.rounds.*)
   within 20 as_before || fail "left after $rounds containers: $(head -n 30 "$W/churn.left")"
-  after=$(open_files)
+  # shellcheck disable=SC2046
+  after=$(open_files $(daemons)) shim_after=$(open_files $shim)
   # the daemons' own connections change; a leak of one descriptor per container would be hundreds
   [ $((after - before)) -le 12 ] || fail "open files of the daemons: $before before, $after after $rounds containers"
-  echo "NOTE $rounds containers; open files of the daemons: $before before, $after after"
+  [ -z "$shim" ] || [ -d "/proc/$shim" ] || fail "the shim that stays has gone"
+  [ $((shim_after - shim_before)) -le 4 ] || fail "open files of the shim that stays: $shim_before before, $shim_after after $rounds containers"
+  echo "NOTE $rounds containers; open files of the daemons: $before before, $after after${shim:+; of the shim that stays: $shim_before, $shim_after}"
 }
 
 # only the runc shim accepts another runtime program
