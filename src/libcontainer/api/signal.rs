@@ -37,7 +37,7 @@ pub fn signal_by_name(text: &str) -> Result<i32> {
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     let realtime = |base: i32, rest: &str, sign: i32| {
         let offset = if rest.is_empty() { 0 } else { rest[1..].parse::<i32>().ok()? };
-        Some(base + sign * offset).filter(|number| (34..=64).contains(number))
+        base.checked_add(offset.checked_mul(sign)?).filter(|number| (34..=64).contains(number))
     };
     if let Some(rest) = name.strip_prefix("RTMIN").filter(|rest| rest.is_empty() || rest.starts_with('+')) {
         return realtime(34, rest, 1).ok_or_else(unknown);
@@ -71,7 +71,7 @@ mod tests {
         ] {
             assert_eq!(super::signal_by_name(text).unwrap(), expected, "{text}");
         }
-        for bad in ["", "NOPE", "65", "-1", "RTMIN+99", "15x"] {
+        for bad in ["", "NOPE", "65", "-1", "RTMIN+99", "15x", "RTMIN+2147483647", "RTMAX--2147483648"] {
             assert!(super::signal_by_name(bad).is_err(), "{bad}");
         }
     }

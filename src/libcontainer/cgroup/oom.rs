@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 
 use super::Cgroup;
 use super::files::put;
 use crate::error::{Context, Result, error};
 use crate::sys::errno::in_words;
 use crate::sys::kernel_file::keyed_number;
-use crate::wait::limits;
+use crate::wait::{self, limits};
 
 /// Waits for events of a container's memory.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Watch {
     pub fn next(&mut self, process: BorrowedFd<'_>, time: Duration) -> Result<Happened> {
         let all = [process].into_iter().chain(self.descriptor());
         let mut fds: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let time = Timespec::try_from(time).map_err(|error| error!("{error}"))?;
+        let time = wait::timespec(time);
         match rustix::event::poll(&mut fds, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(error!("poll: {errno}", errno = in_words(&errno))),

@@ -89,7 +89,9 @@ const CALLS: &[(&str, Call)] = &[
         Some(root.load("box").unwrap())
     }),
     ("stop", |_, _, container| {
+        let mut events = container.as_ref()?.events().unwrap();
         container.as_ref()?.stop(libc::SIGKILL, Stopped::Fine, Duration::MAX).unwrap();
+        assert_eq!(events.next(Duration::MAX).unwrap(), libcontainer::Happened::Ended);
         container
     }),
     ("delete", |root, _, container| {
