@@ -196,7 +196,7 @@ fn may_have_closed_its_streams(directory: &Path) {
             nix::unistd::close(number).unwrap();
         }
         found.push(given_streams(&root, &bundle));
-        // a closed number may be somebody else's by now: it is not, as all of ours are closed again
+        // no other thread opens files here, so the numbers are still free
         let _ = rustix::stdio::dup2_stdin(&kept[0]);
         let _ = rustix::stdio::dup2_stdout(&kept[1]);
         let _ = rustix::stdio::dup2_stderr(&kept[2]);
