@@ -14,6 +14,7 @@ mod other_file;
 mod places;
 mod read;
 mod shape;
+mod unknown_name;
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
@@ -21,9 +22,10 @@ use serde_json::Value;
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
-pub use names::{distance, mention_slips, unknown_properties};
+pub use names::{mention_slips, unknown_properties};
 pub use object::JsonObject;
 pub(crate) use read::{kind, not_json};
+pub use unknown_name::distance;
 
 /// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.
 #[derive(Clone, Debug, Default)]

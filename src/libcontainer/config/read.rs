@@ -8,7 +8,8 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use serde_json::Value;
 
 use super::mistake::{Mistake, Segment, from_value};
-use super::names::{self, is_known};
+use super::names;
+use super::unknown_name::is_known;
 use super::{At, Faults, Warning, capability, forms, shape};
 
 /// The most mistakes that are reported.

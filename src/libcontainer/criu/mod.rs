@@ -2,6 +2,7 @@
 //! the protocol, the contents of images, and the errors in CRIU's log. Others decide what is requested.
 
 mod guardian;
+mod image_file;
 mod images;
 mod log;
 mod open_files;
@@ -11,7 +12,8 @@ mod version;
 mod work;
 
 pub use guardian::Thaw;
-pub use images::{ImageContents, ImageFault, contents, label, memory_faults};
+pub use image_file::ImageFault;
+pub use images::{ImageContents, contents, label, memory_faults};
 pub use log::errors;
 pub use open_files::files_of_the_host;
 pub use rpc::{

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::images::{COMMON_MAGIC, ImageFault, decoded};
+use super::image_file::{COMMON_MAGIC, ImageFault, decoded};
 
 /// CRIU before 3.3 has another file. Nothing is known about its contents.
 const FILES: &str = "files.img";
