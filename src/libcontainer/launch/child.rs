@@ -64,11 +64,9 @@ impl Child {
         // It may have ended already.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
         // Version 1: a container can freeze a process that joins it. That process dies only when it is thawed. We do not wait
-        // for this.
-        if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended) {
-            // If a tracer keeps its end, it stays a zombie until the tracer has read it.
-            let _ = reap(self.pidfd.as_fd());
-        }
+        // for this. If a tracer keeps its end, it stays a zombie until the tracer has read it. A signal or a `Stop` does not end
+        // this wait: the child would stay a zombie of our caller.
+        let _ = reap(self.pidfd.as_fd());
     }
 }
 
@@ -107,5 +105,26 @@ pub(super) fn reap_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<WaitI
             }
             other => return other.ok().flatten(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn a_killed_child_is_reaped_while_a_stop_waits() {
+        let mut sleep = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(sleep.id()).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let stop = wait::Stop::new().unwrap();
+        stop.interrupt();
+        stop.over(|| {
+            drop(Child::new(pid, pidfd));
+            assert_eq!(wait::must_not_be_interrupted(), Err(wait::Interrupted::Stop));
+        });
+        assert_eq!(sleep.try_wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     }
 }
