@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
-use crate::wait::{self, limits};
+use crate::wait::limits;
 
 /// A child of ours. If it is dropped, it is killed and reaped, unless `keep` was called.
 #[derive(Debug)]
@@ -113,6 +113,7 @@ mod tests {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;
+    use crate::wait;
 
     #[test]
     fn a_killed_child_is_reaped_while_a_stop_waits() {
