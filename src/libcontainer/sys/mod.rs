@@ -34,6 +34,7 @@ pub mod kernel_file;
 pub mod keyring;
 pub mod landlock;
 pub mod loop_device;
+mod maps;
 pub mod mount;
 pub mod mount_id;
 pub mod namespace;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
 use super::clone::Alone;
+use super::maps::{self, Mapping};
 use super::mount::{Attributes, Reach, set_attributes};
 use super::process_stat::ProcessStat;
 use super::{last_error, mapped};
@@ -132,9 +133,19 @@ impl OwnProgram {
     fn map_again(&self, file: &OwnFile) -> Result<(), Errno> {
         let file = file.as_fd();
         self.must_be_from(file)?;
-        for piece in self.pieces.iter().take_while(|piece| piece.length > 0) {
-            if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
+        self.pieces.iter().take_while(|piece| piece.length > 0).try_for_each(|piece| piece.map_again(file))?;
+        match self.set_file(file) {
+            // The program has mapped its own file once more: a backtrace of the standard library reads its symbols there.
+            Err(Errno::BUSY) => self.map_others_again(file).and_then(|()| self.set_file(file)),
+            done => done,
         }
+    }
+
+    /// From now on, /proc/self/exe is `file`.
+    ///
+    /// # Errors
+    /// `BUSY` if the file that it was is still mapped, and those of `map_again_from`.
+    fn set_file(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
         let map = PrctlMmMap {
             // SAFETY: brk(2) of 0 moves nothing.
             brk: unsafe { libc::syscall(libc::SYS_brk, 0) }.cast_unsigned(),
@@ -145,6 +156,26 @@ impl OwnProgram {
         let done =
             unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<PrctlMmMap>(), 0) };
         if done == 0 { Ok(()) } else { Err(last_error()) }
+    }
+
+    /// Maps again what the program itself has mapped of its file, besides its pieces.
+    fn map_others_again(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        // How the kernel names the file of a mapping differs from stat(2) on some file systems: a mapping of it tells.
+        let sample = Piece { length: page_size(), protection: libc::PROT_READ, ..Piece::default() };
+        let at = sample.map(open_own()?.as_fd(), ptr::null_mut(), 0)?;
+        let mut own = None;
+        let read = maps::each(|mapping| own = own.or(Some(mapping).filter(|mapping| mapping.contains(at as usize))));
+        // SAFETY: our own mapping, which nothing leads to.
+        unsafe { libc::munmap(at, sample.length) };
+        let own = read.and(own.ok_or(Errno::INVAL))?.file;
+        let (mut others, mut count) = ([Piece::default(); 16], 0);
+        maps::each(|mapping| {
+            if mapping.file == own && !self.pieces.iter().any(|piece| piece.contains(&mapping)) {
+                others.iter_mut().skip(count).take(1).for_each(|other| *other = Piece::from(mapping));
+                count += 1;
+            }
+        })?;
+        others.get(..count).ok_or(Errno::BUSY)?.iter().try_for_each(|other| other.map_again(file))
     }
 
     /// /proc/self/exe is another file where the program was started by `ld.so ./program`. The first bytes tell: the header of an
@@ -200,7 +231,7 @@ impl PrctlMmMap {
     }
 }
 
-/// A part of the program that is loaded from its file (elf(5), PT_LOAD), in whole pages.
+/// A part of the program that is loaded from its file (elf(5), PT_LOAD), or that it has mapped itself, in whole pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Piece {
     at: usize,
@@ -281,7 +312,24 @@ fn relro_length(headers: &[libc::Elf64_Phdr], base: usize, at: usize, page: usiz
     })
 }
 
+impl From<Mapping> for Piece {
+    fn from(mapping: Mapping) -> Piece {
+        let Mapping { begin, end, protection, offset, .. } = mapping;
+        let writable = protection & libc::PROT_WRITE != 0;
+        Piece { at: begin, length: end - begin, offset, writable, protection, read_only: 0 }
+    }
+}
+
 impl Piece {
+    fn contains(&self, mapping: &Mapping) -> bool {
+        (self.at..self.at + self.length).contains(&mapping.begin)
+    }
+
+    /// Maps the piece from `file`, in its place and with its present content.
+    fn map_again(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.writable { self.move_in(file) } else { self.lay_over(file) }
+    }
+
     /// Maps a piece that is never written, in its place. One call replaces the bytes by the same bytes.
     fn lay_over(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
         self.map(file, self.at as *mut c_void, libc::MAP_FIXED).map(drop)
@@ -392,6 +440,38 @@ mod tests {
         })
         .unwrap();
         let ended = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED).unwrap();
+        assert_eq!(ended.unwrap().exit_status(), Some(7));
+    }
+
+    /// As a backtrace of the standard library does, for as long as the program runs.
+    #[test]
+    fn a_program_that_has_mapped_its_own_file_is_mapped_again() {
+        let (own, file) = (OwnProgram::of_now().unwrap(), open_own().unwrap());
+        let page = page_size();
+        let read_only = Piece { length: page, protection: libc::PROT_READ, ..Piece::default() };
+        let writable = Piece { protection: libc::PROT_READ | libc::PROT_WRITE, ..read_only };
+        let mapped = [read_only, writable].map(|piece| piece.map(file.as_fd(), ptr::null_mut(), 0).unwrap());
+        // SAFETY: the writable one is a page of ours.
+        unsafe { mapped[1].cast::<u8>().write(7) };
+        let mut copy = Some(OwnFile::sealed_copy().unwrap());
+        let (_, child) = clone(0, None, |alone| {
+            let done = copy.take().map(|copy| own.map_again_in_child(alone, &copy));
+            // SAFETY: both pages are mapped, and no other thread is in this process.
+            let [first, changed] = mapped.map(|at| unsafe { at.cast::<u8>().read() });
+            let is_done = match done {
+                Some(Ok(())) => is_sealed(),
+                // Nothing else forbids it to an ordinary user.
+                Some(Err(errno)) => errno == Errno::PERM && !rustix::process::geteuid().is_root(),
+                None => false,
+            };
+            exit(if is_done && (first, changed) == (0x7f, 7) { 7 } else { 1 })
+        })
+        .unwrap();
+        let ended = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED).unwrap();
+        for at in mapped {
+            // SAFETY: our own page.
+            unsafe { libc::munmap(at, page) };
+        }
         assert_eq!(ended.unwrap().exit_status(), Some(7));
     }
 

@@ -25,8 +25,10 @@ fn changed(directory: &Path, change: impl FnOnce(&mut Value)) -> Bundle {
     Bundle::read(directory).unwrap()
 }
 
-/// A state that no call may take for its own: an umask and a limit that are unusual, a blocked signal, a directory.
+/// A state that no call may take for its own: an umask and a limit that are unusual, a blocked signal, a directory. A backtrace leaves
+/// a mapping of the program's file.
 fn make_it_unusual(directory: &Path) {
+    assert!(std::backtrace::Backtrace::force_capture().to_string().contains("make_it_unusual"));
     umask(Mode::from_bits_truncate(0o13));
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 140, hard).unwrap();
