@@ -100,7 +100,6 @@ impl Shim {
         let Some(container) = self.containers.remove(id) else {
             return self.answer(reply, Err(failure(Code::NotFound, "container not created")));
         };
-        self.has_deleted = true;
         let answer = answer_of(&container.init);
         for exec in container.execs.into_values() {
             self.close(exec);

@@ -14,8 +14,8 @@ use crate::wire::{self, Frame, Inbox};
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
 
-/// The time after which a shim without a container ends, if no client asks. containerd connects as soon as `start` has answered, and calls
-/// Shutdown as soon as Delete has.
+/// The time after which a shim without a container ends, if no client comes or asks. containerd calls Create as soon as `start` has
+/// answered, and Shutdown as soon as Delete has.
 const ALONE: Duration = Duration::from_secs(20);
 
 /// The number of reads from one connection before others have their turn.
@@ -49,11 +49,10 @@ impl Shim {
     }
 
     /// Ends a shim that nobody ends: `start` was killed before it had answered, or containerd failed to write its own files after that.
-    /// Or containerd was killed after the last Delete and before Shutdown: 1.6 then connects again, and keeps the bundle until we end.
+    /// Or containerd was killed before Create, or between Delete and Shutdown: 1.6 then connects again, and keeps the bundle until we end.
     fn look_for_company(&mut self) {
         let idle = self.publisher.is_empty() && !self.jobs.any() && self.ending.is_none();
-        let unknown = self.connections.is_empty() || self.has_deleted;
-        let alone = idle && self.containers.is_empty() && unknown;
+        let alone = idle && self.containers.is_empty();
         self.alone = alone.then(|| self.alone.unwrap_or_else(|| Instant::now() + ALONE));
         if self.alone.is_some_and(|time| time <= Instant::now()) {
             self.alone = None;
@@ -151,6 +150,7 @@ impl Shim {
                     return;
                 }
             };
+            self.alone = None;
             let token = self.poll.token();
             if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {
                 let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new(), is_halted: false };

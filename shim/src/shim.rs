@@ -104,8 +104,6 @@ pub struct Shim {
     pub ending: Option<Instant>,
     /// The time at which we give back the memory that the last job has touched. None if we have.
     pub rest: Option<Instant>,
-    /// A container was deleted.
-    pub has_deleted: bool,
     /// The time at which we end, because nobody else ends us.
     pub alone: Option<Instant>,
     /// None when we end.
@@ -150,7 +148,6 @@ impl Shim {
             loggers: Vec::new(),
             ending: None,
             rest: None,
-            has_deleted: false,
             alone: None,
             listener: Some(listener),
             signals,

@@ -73,13 +73,15 @@ fn a_shim_that_nobody_knows_ends() {
     ends_by_itself(&path, pid);
 }
 
-/// containerd is killed after it has called Delete and before it calls Shutdown. 1.6 connects to the shim again, and has no task to end.
+/// containerd is killed before it calls Create, or between Delete and Shutdown. 1.6 connects to the shim again, and has no task to end.
 #[test]
-fn a_shim_whose_last_container_is_deleted_ends() {
+fn a_shim_without_a_container_ends_although_containerd_is_connected() {
     if !root_is_here() {
         return;
     }
     let world = world();
+    let mut client = world.start();
+    ends_by_itself(&client.path.clone(), client.pid.take());
     let mut client = world.start_c1();
     client.close_stdin("c1");
     let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
