@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::container::Container;
-use crate::error::{Context, Kind, Result, bail};
+use crate::error::{Context, Error, Kind, Result, bail};
 use crate::launch::start;
 use crate::status::Status;
-use crate::sys::errno::in_words;
 use crate::sys::signals;
 use crate::wait;
 
@@ -69,7 +68,7 @@ impl Container {
         match signals::send(process.as_fd(), signal) {
             Ok(()) => {}
             Err(rustix::io::Errno::SRCH) => bail!(Kind::State(Status::Stopped) => "container not running"),
-            Err(errno) => bail!("signal {signal}: {errno}", errno = in_words(&errno)),
+            Err(errno) => return Err(Error::from(errno).context(format!("signal {signal}"))),
         }
         // After this, an error means that the process may live. The signal was sent all the same.
         let sent = || format!("signal {signal} was sent");

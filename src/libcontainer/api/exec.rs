@@ -15,14 +15,14 @@ use super::sub_cgroups::sub_cgroups;
 use crate::cgroup::Cgroup;
 use crate::config::{self, At, Config};
 use crate::container::{Container, InitThread};
-use crate::error::{Context, Kind, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Host, Labels, Namespace};
 use crate::launch::{Identity, Opened, SetUpProcess, open_all, pidfile};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
 use crate::status::Status;
-use crate::sys::errno::{in_words, words};
+use crate::sys::errno::words;
 
 /// Engines look for these words.
 #[doc(hidden)]
@@ -275,7 +275,9 @@ fn must_be_in_its_own(container: &Container, namespaces: Namespaces, pid: i32) -
             Ok(found) => container.must_own(name, found, pid)?,
             // An ordinary user may not look at it, and has no rights that the container could take.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => {}
-            Err(error) => bail!("look at the {name} namespace of the process: {}", in_words(&error)),
+            Err(error) => {
+                return Err(Error::from(error).context(format!("look at the {name} namespace of the process")));
+            }
         }
     }
     Ok(())
@@ -293,7 +295,7 @@ fn own_namespaces(container: &Container, thread: InitThread, config: &Config) ->
             ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
                 error!("cannot exec in a container that is not started: until then only root may look at its init")
             }
-            _ => error!("look at the container's {name} namespace: {error}", error = in_words(&error)),
+            _ => Error::from(error).context(format!("look at the container's {name} namespace")),
         })?;
         // If we may not examine the namespace, we join it. setns(2) decides.
         if Namespace::ours(name).ok() != Some(theirs) {

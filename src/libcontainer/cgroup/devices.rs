@@ -8,10 +8,9 @@ use rustix::io::Errno;
 
 use super::Cgroup;
 use super::refusal::Refusal;
-use crate::error::{Result, error};
+use crate::error::{Error, Result, error};
 use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
-use crate::sys::errno::{in_words, words};
 
 impl Cgroup {
     /// Restricts the devices, and removes earlier restrictions. If this is forbidden and `on_forbidden` allows it, the
@@ -55,7 +54,7 @@ impl Cgroup {
         };
         let there = fs::read_to_string(directory.join("devices.list")).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("{DEVICES}: read devices.list of {}: {}", directory.display(), in_words(&error)),
+            error: Error::from(error).context(format!("{DEVICES}: read devices.list of {}", directory.display())),
         })?;
         self.write_all(&list.writes(&there))
     }
@@ -73,7 +72,7 @@ impl Cgroup {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let cgroup = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| Refusal {
             errno: Some(errno.raw_os_error()),
-            error: error!("{DEVICES}: open {}: {}", directory.display(), words(errno)),
+            error: Error::from(errno).context(format!("{DEVICES}: open {}", directory.display())),
         })?;
         let old = match bpf::device_programs(cgroup.as_fd()) {
             // KERNEL(4.17): BPF_PROG_QUERY of a cgroup's device programs
@@ -135,6 +134,6 @@ fn none_there(what: &str) -> Refusal {
 fn refused(what: &'static str) -> impl FnOnce(Errno) -> Refusal {
     move |errno| Refusal {
         errno: Some(errno.raw_os_error()),
-        error: error!("{DEVICES}: bpf: {what}: {}", words(errno)),
+        error: Error::from(errno).context(format!("{DEVICES}: bpf: {what}")),
     }
 }

@@ -9,7 +9,7 @@ use super::frozen::{frozen_above, frozen_on_version_1};
 use super::processes;
 use super::refusal::all_well;
 use super::tree::Walk;
-use crate::error::{Context, Result, bail, error};
+use crate::error::{Context, Result, bail};
 
 impl Cgroup {
     /// Kills every process in it, and those that are made during this time.
@@ -49,7 +49,7 @@ impl Cgroup {
         self.leave()?;
         self.while_frozen(|| {
             let killed = processes::kill_each(self.seen().in_each());
-            killed.map(|()| true).map_err(|errno| error!("kill processes: {}", crate::sys::errno::words(errno)))
+            killed.map(|()| true).context("kill processes")
         })?;
         let mut left = Vec::new();
         wait_for(|| {

@@ -10,9 +10,8 @@ use super::frozen;
 use super::processes::SeenProcesses;
 use super::refusal::Refusal;
 use super::tree::Walk;
-use crate::error::{Result, bail, error};
+use crate::error::{Error, Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
-use crate::sys::errno::in_words;
 
 /// The controllers that work with the threads of one process (cgroup-v2.rst, "Threads"). `cgroup` is not a controller:
 /// every cgroup has its files.
@@ -27,7 +26,7 @@ pub(super) fn make_directory(
 ) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
-        error: error!("linux.cgroupsPath: mkdir {}: {}", cgroup.directory.display(), in_words(&error)),
+        error: Error::from(error).context(format!("linux.cgroupsPath: mkdir {}", cgroup.directory.display())),
     };
     let mut created = fs::create_dir(&cgroup.directory);
     if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -50,7 +49,8 @@ pub(super) fn make_directory(
     if cgroup.controllers.iter().any(|controller| controller == "cpuset") {
         copy_cpuset(cgroup).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("linux.cgroupsPath: set up cpuset of {}: {}", cgroup.directory.display(), in_words(&error)),
+            error: Error::from(error)
+                .context(format!("linux.cgroupsPath: set up cpuset of {}", cgroup.directory.display())),
         })?;
     }
     if cgroup.key.is_empty() {
@@ -181,7 +181,7 @@ fn accept_processes(cgroup: &CgroupDirectory, writes: &[Write]) -> Result<(), Re
     for level in levels(cgroup).iter().filter(|level| cgroup_type(level) == "domain invalid") {
         put(&level.join("cgroup.type"), "threaded").map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("linux.cgroupsPath: make {} threaded: {}", level.display(), in_words(&error)),
+            error: Error::from(error).context(format!("linux.cgroupsPath: make {} threaded", level.display())),
         })?;
     }
     enable_controllers(cgroup, writes)

@@ -39,11 +39,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::error::{Result, bail, error};
+use crate::error::{Error, Result, bail, error};
 use crate::host::Environment;
 use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, WithoutCgroup, Write};
-use crate::sys::errno::in_words;
 use crate::sys::kernel_file::{self, keyed_number};
 
 use files::must_fit;
@@ -258,7 +257,7 @@ impl Cgroup {
         let Err(error) = self.put_into(key, directory, pid) else { return Ok(()) };
         let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
         let failed = |error: io::Error| {
-            error!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), in_words(&error))
+            Error::from(error).context(format!("write {pid} to {}", directory.join("cgroup.procs").display()))
         };
         match &self.unit {
             // Only systemd can move a process out of a session into the tree of the user's manager. There we can move

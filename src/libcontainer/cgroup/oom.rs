@@ -11,8 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::Cgroup;
 use super::files::put;
-use crate::error::{Context, Result, error};
-use crate::sys::errno::in_words;
+use crate::error::{Context, Error, Result};
 use crate::sys::kernel_file::keyed_number;
 use crate::wait::{self, limits};
 
@@ -128,7 +127,7 @@ impl Watch {
         let time = wait::timespec(time);
         match rustix::event::poll(&mut fds, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(error!("poll: {errno}", errno = in_words(&errno))),
+            Err(errno) => return Err(Error::from(errno).context("poll")),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         // Memory first: a container that the OOM killer kills ends at the same moment. On version 2 the kernel counts a kill before

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::error::{Error, Result, error};
+use crate::error::{Error, Kind, Result, error};
 use crate::plan::resources::Write;
 use crate::sys::errno::in_words;
 use crate::sys::kernel_file;
@@ -33,6 +33,7 @@ pub(super) fn refused(write: &Write, file: &str, value: &str, directory: &Path, 
 }
 
 fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Error {
+    let kind = error.raw_os_error().map_or(Kind::Other, Kind::Os);
     let used = match (file, error.raw_os_error()) {
         ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
             .map(|usage| format!(": in use: {}", usage.trim()))
@@ -46,7 +47,7 @@ fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error:
         if !there.split_whitespace().any(|one| one == controller) {
             let (path, word) = (directory.join(file), in_words(error));
             return error!(
-                "{}: write {value} to {}: {word}: controller {controller:?} not available",
+                kind => "{}: write {value} to {}: {word}: controller {controller:?} not available",
                 write.at,
                 path.display()
             );
@@ -55,7 +56,7 @@ fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error:
     let path = directory.join(file);
     let has = never(file, value).filter(|_| error.raw_os_error() == Some(libc::EINVAL));
     let has = has.or_else(|| host_has(file, error.raw_os_error())).map(|has| format!(": {has}")).unwrap_or_default();
-    error!("{}: write {value} to {}: {}{used}{has}", write.at, path.display(), in_words(error))
+    error!(kind => "{}: write {value} to {}: {}{used}{has}", write.at, path.display(), in_words(error))
 }
 
 /// The least and the largest period, and the least quota, in microseconds (kernel/sched/core.c).

@@ -10,7 +10,6 @@ use super::tree::{self, WalkEnd};
 use super::{Cgroup, systemd};
 use crate::error::{Context, Result, bail, error};
 use crate::host::cgroups;
-use crate::sys::errno::in_words;
 use crate::sys::kernel_file;
 
 impl Cgroup {
@@ -111,7 +110,7 @@ fn remove(key: &str, directory: &Path, spared: &[PathBuf]) -> Result<bool> {
                     done => done.map(|()| fs::remove_dir(directory).is_ok()).map_err(|end| error!("{end}")),
                 }
             }
-            _ => Err(error!(in_words(&error))),
+            _ => Err(error.into()),
         },
     }
 }

@@ -24,6 +24,7 @@ pub use at::At;
 pub use fault::{Fault, Faults, Warning};
 pub use names::{mention_slips, unknown_properties};
 pub use object::JsonObject;
+#[cfg(feature = "checkpoint")]
 pub(crate) use read::{kind, not_json};
 pub use unknown_name::distance;
 

@@ -8,9 +8,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Container;
-use crate::error::{Result, bail, error};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Namespace;
-use crate::sys::errno::words;
 use crate::sys::namespace::owner_of_namespace;
 
 impl Container {
@@ -32,7 +31,7 @@ impl Container {
         }
         let path = format!("/proc/{pid}/ns/{name}");
         let file = rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| error!("open {path}: {}", words(errno)))?;
+            .with_context(|| format!("open {path}"))?;
         self.must_be_owner_of(name, file)
     }
 
@@ -41,7 +40,7 @@ impl Container {
     /// # Errors
     /// The container's first process is in another namespace now, or the kernel's error.
     pub(crate) fn must_be_owner_of(&self, name: &str, file: impl AsFd) -> Result<()> {
-        let failed = |errno| error!("look at the container's {name} namespace: {}", words(errno));
+        let failed = |errno| Error::from(errno).context(format!("look at the container's {name} namespace"));
         let owner = match owner_of_namespace(file.as_fd()) {
             Ok(owner) => Namespace::of_file(owner).map_err(failed)?,
             // It belongs to a user namespace outside of ours, and nobody in the container has made that one.

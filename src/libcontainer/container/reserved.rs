@@ -12,9 +12,8 @@ use super::directory::{self, Attempt, Lock, NOTE, STATE};
 use super::note::{Note, ProcessId};
 use super::record::Record;
 use super::{CONFIG, Container};
-use crate::error::{Context, Kind, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Environment;
-use crate::sys::errno::in_words;
 use crate::wait::limits;
 
 /// The locked directory of a container that is being made. Drop removes it if nothing was made.
@@ -39,7 +38,7 @@ impl Reserved {
         let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let opened = match &own {
             Err(Errno::NOENT) => Ok(Attempt::Gone),
-            Err(errno) => Err(error!("open {}: {errno}", directory.display(), errno = in_words(errno))),
+            Err(errno) => Err(Error::from(*errno).context(format!("open {}", directory.display()))),
             Ok(own) => directory::set_unused(own)
                 .with_context(|| format!("chmod {}", directory.display()))
                 .and_then(|()| Lock::take(directory, Instant::now() + limits::LOCK)),

@@ -9,9 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result};
 use crate::sys::clone::{Alone, clone, exit};
-use crate::sys::errno::in_words;
 use crate::sys::retry::retry;
 use crate::sys::{fds, signals};
 use crate::wait::limits;
@@ -42,7 +41,7 @@ impl Guardian {
             let _ = watch(alone, ends, criu, thaw, patience);
             exit(0)
         });
-        let (_, pidfd) = made.map_err(|errno| error!("clone: {errno}", errno = in_words(&errno)))?;
+        let (_, pidfd) = made.context("clone")?;
         Ok(Guardian { pidfd, needed: Some(needed) })
     }
 }

@@ -21,7 +21,7 @@ use super::guardian::{Guardian, Thaw};
 use super::rpc::{CriuFeatures, CriuReq, CriuReqType, CriuResp};
 use super::version::{CriuFeature, CriuVersion};
 use super::work;
-use crate::error::{Result, bail, error};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Environment;
 use crate::sys::errno::in_words;
 use crate::sys::handed::{Handed, hand};
@@ -114,8 +114,8 @@ impl Criu {
     /// It does not exist, or does not answer.
     pub fn begin(setup: Setup<'_>) -> Result<Criu> {
         let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(|errno| error!("socketpair: {errno}", errno = in_words(&errno)))?;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context("socketpair")?;
         let printed = rustix::fs::memfd_create(c"criu", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let printed = File::from(printed);
         let mut command = setup.environment.command(setup.program);
@@ -133,12 +133,11 @@ impl Criu {
         }
         let mut handed = setup.handed;
         handed.descriptors.push(theirs);
-        hand(&mut command, handed).map_err(|errno| error!("start criu: {errno}", errno = in_words(&errno)))?;
+        hand(&mut command, handed).context("start criu")?;
         let mut child = crate::sys::fds::spawn(&mut command).map_err(|error| not_started(setup.program, &error))?;
         drop(command);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|errno| error!("pidfd_open of criu: {errno}", errno = in_words(&errno)))?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of criu")?;
         let guardian = Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END).inspect_err(|_| {
             // it has no request yet
             let _ = child.kill();
@@ -287,7 +286,7 @@ impl Criu {
         match rustix::net::send(socket, &packet, SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => bail!("{}", self.with_status_and_output("criu has ended")),
-            Err(errno) => bail!("write to criu: {errno}", errno = in_words(&errno)),
+            Err(errno) => Err(Error::from(errno).context("write to criu")),
         }
     }
 
@@ -339,7 +338,7 @@ impl Criu {
                 Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => {
                     bail!("{}", self.with_status_and_output("criu has ended"))
                 }
-                Err(errno) => bail!("read from criu: {errno}", errno = in_words(&errno)),
+                Err(errno) => return Err(Error::from(errno).context("read from criu")),
             }
         }
     }

@@ -142,8 +142,7 @@ impl Checkpoint {
                         criu.waits_for_client();
                         if let Some(status) = self.status.take() {
                             // A process that waits for the container's end gets it, too.
-                            rustix::io::write(&status, &[0])
-                                .map_err(|errno| error!("Dump::status: {errno}", errno = in_words(&errno)))?;
+                            rustix::io::write(&status, &[0]).context("Dump::status")?;
                         }
                     }
                     criu.confirm()?;
@@ -238,8 +237,7 @@ impl Checkpoint {
 /// Checks that a pipe can have this size: CRIU sends memory through it. CRIU itself notices an error only when the first page is
 /// fetched.
 fn must_have_large_pipes() -> Result<()> {
-    let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|errno| error!("pipe: {errno}", errno = in_words(&errno)))?;
+    let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
     rustix::pipe::fcntl_setpipe_size(&pipe, LAZY_PIPE).map(drop).map_err(|errno| {
         let needed = "criu needs pipes of 4 MiB: raise fs.pipe-max-size, or run with CAP_SYS_RESOURCE";
         error!("Allow::LazyPages: F_SETPIPE_SZ: {errno}: {needed}", errno = in_words(&errno))

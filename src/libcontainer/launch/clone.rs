@@ -16,7 +16,7 @@ use super::open::Opened;
 use super::protection::{Protected, ProtectedBy};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
-use crate::error::{Context, Result, bail, error};
+use crate::error::{Context, Error, Result, error};
 use crate::init::{self, Prepared};
 use crate::plan::step::{Step, What};
 use crate::plan::{Dumpable, OomScore, Plan};
@@ -46,7 +46,7 @@ impl Opened {
         let affinity = affinity.transpose()?;
         let (ours, mut theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| error!("socketpair: {}", words(errno)))?;
+                .context("socketpair")?;
         self.raise_descriptors(&mut theirs)?;
         // ORDER: the mount is closed before the container can see the child (`protection::protect`). If no container can see
         // it, the mount is closed later, while init works.
@@ -61,15 +61,15 @@ impl Opened {
             .map(|wanted| Score::set_for_child(&self.proc, wanted, &mut self.warnings))
             .transpose()?;
         let (mut tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
-        let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
+        let strings = CommandLine::of_now().context("read /proc/self/stat")?;
         let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
         let results = init::StepResults::with_room(steps);
         let ours_alone = matches!(by, ProtectedBy::Us);
-        let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
+        let blocked = signals::block_all().context("rt_sigprocmask")?;
         let was_dumpable = ours_alone && is_dumpable();
         if ours_alone && let Err(errno) = make_undumpable(plan.clone_args.dumpable) {
             signals::restore_mask(blocked);
-            bail!("prctl PR_SET_DUMPABLE 0: {}", words(errno));
+            return Err(Error::from(errno).context("prctl PR_SET_DUMPABLE 0"));
         }
         let mut ours = Some(ours);
         let cloned = clone_into(plan.clone_args.new.0, cgroup, |alone| {
@@ -89,7 +89,7 @@ impl Opened {
         // This restores our own score. The child keeps its score.
         drop((score, raised, affinity));
         let (pid, pidfd, cloned) =
-            cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
+            cloned.with_context(|| format!("linux.namespaces: clone {}", plan.clone_args.new))?;
         let child = Child::new(pid, pidfd);
         drop(theirs);
         to_enter.by_us.retain(|key| !key.is_empty() || cloned == Cloned::OutsideCgroup);
@@ -292,7 +292,9 @@ impl<'a> Score<'a> {
                 "process.oomScoreAdj: write {score} to oom_score_adj: {}: only root lowers it, and the runtime's is {own}",
                 words(Errno::ACCESS)
             )),
-            Err(errno) => Err(error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno))),
+            Err(errno) => {
+                Err(Error::from(errno).context(format!("process.oomScoreAdj: write {score} to oom_score_adj")))
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::sources::components;
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::MAX_LINKS;
 use crate::sys::errno::words;
@@ -92,7 +92,7 @@ impl ContainerRoot {
         let path = format!("/proc/{pid}/root");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty());
-        let root = root.map_err(|errno| error!("{path}: {}", words(errno)))?;
+        let root = root.context(path)?;
         let path = format!("/proc/{pid}/mountinfo");
         let mounts = File::open(&path).with_context(|| format!("open {path}"))?;
         Ok(ContainerRoot::with(root, mounts, host_devices()?))

@@ -106,7 +106,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
         Ok(opened) => opened,
         Err(errno) => return left(&there.path, format!("open {path}: {}", words(errno))),
     };
-    let found = MountId::of(opened.as_fd()).map_err(|errno| error!("statx {path}: {}", words(errno)))?;
+    let found = MountId::of(opened.as_fd()).with_context(|| format!("statx {path}"))?;
     if found.id != mount.id {
         return left(&there.path, format!("another mount covers {path}"));
     }
@@ -124,7 +124,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     match detach(&fd) {
         // Another process has unmounted it in the meantime.
         Ok(()) | Err(Errno::INVAL) => Ok(Ok(())),
-        Err(errno) => Err(error!("unmount {path}: {}", words(errno))),
+        Err(errno) => Err(Error::from(errno).context(format!("unmount {path}"))),
     }
 }
 

@@ -15,8 +15,7 @@ use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
 use super::scm_rights;
-use crate::error::{Context, Result, error};
-use crate::sys::errno::words;
+use crate::error::{Context, Result};
 use crate::wait::{self, limits};
 
 /// The socket's name in its directory, which is /run/notify in the container.
@@ -124,8 +123,7 @@ impl NotifySocket {
 
     /// The manager closes the descriptor after it has read all earlier messages (sd_notify_barrier(3)).
     fn barrier(&self) -> Result<()> {
-        let (ours, theirs) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {}", words(errno)))?;
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
         scm_rights::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd())
             .context("NOTIFY_SOCKET: send BARRIER=1")?;
         drop(theirs);

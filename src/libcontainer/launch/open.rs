@@ -17,7 +17,7 @@ use super::streams::{Streams, raise};
 use super::{filter_cache, host_namespaces, net_devices, user_namespace};
 use crate::config::{At, Warning};
 use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
-use crate::error::{Error, Result, bail, error};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::host::{Environment, Namespace};
 use crate::init::Late;
 use crate::plan::resctrl::ResctrlGroup;
@@ -100,7 +100,7 @@ pub fn open_all(
 ) -> Result<Opened> {
     let proc = HostProc::open().map_err(|errno| match errno {
         Errno::NODEV => error!("/proc: is not a proc file system"),
-        errno => error!("open /proc: {}", words(errno)),
+        errno => Error::from(errno).context("open /proc"),
     })?;
     let _more = MoreDescriptors::raise_limit(plan);
     let (mut fds, mut late) = (Vec::with_capacity(plan.openings.len()), Vec::new());
@@ -131,12 +131,12 @@ pub fn open_all(
     let filter = match &plan.filter {
         Some(filter) => {
             let program = Program::from_bytes(&filter_cache::compiled(filter, root)?);
-            Some(program.map_err(|errno| error!("linux.seccomp: {}", words(errno)))?)
+            Some(program.context("linux.seccomp")?)
         }
         None => None,
     };
-    let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
-    let first_child = FirstChildPage::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
+    let page = Page::new().context("mmap")?;
+    let first_child = FirstChildPage::new().context("mmap")?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let resctrl_groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
     let streams = Streams::default();
@@ -199,7 +199,7 @@ impl Opened {
             .and_then(|()| self.proc.raise(first))
             .and_then(|()| self.mounted.as_mut().map_or(Ok(()), |mounted| mounted.raise(first)))
             .and_then(|()| self.streams.raise(first));
-        moved.map_err(|errno| error!("fcntl F_DUPFD_CLOEXEC: {}", words(errno)))
+        moved.context("fcntl F_DUPFD_CLOEXEC")
     }
 
     /// Puts init into these groups in resctrl, which are those of an existing container.
@@ -225,7 +225,7 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     else {
         return Ok(());
     };
-    let users = Namespace::of_file(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
+    let users = Namespace::of_file(users).with_context(|| format!("{at}: fstat"))?;
     // We may not read its owner. Then the kernel refuses to join the pid namespace, too.
     let Ok(mut owner) = crate::sys::namespace::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
     while Namespace::of_file(&owner) != Ok(users) {
@@ -244,14 +244,14 @@ fn empty_tmpfs(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
     crate::sys::mount::empty_tmpfs(label).map_err(|errno| match label {
         Some(label) => {
             let label = label.to_string_lossy();
-            error!("linux.mountLabel: mount an empty tmpfs labelled {label}: {}", words(errno))
+            Error::from(errno).context(format!("linux.mountLabel: mount an empty tmpfs labelled {label}"))
         }
-        None => error!("{at}: mount an empty tmpfs: {}", words(errno)),
+        None => Error::from(errno).context(format!("{at}: mount an empty tmpfs")),
     })
 }
 
 fn failed_to_open(at: &At, path: &Path, errno: Errno) -> Error {
-    error!("{at}: open {}: {}", path.display(), words(errno))
+    Error::from(errno).context(format!("{at}: open {}", path.display()))
 }
 
 fn failed_to_bind_device(at: &At, path: &Path, errno: Errno) -> Error {
@@ -309,7 +309,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Process(pid) => {
             let pid = Pid::from_raw(*pid).ok_or_else(|| error!("container not running"))?;
-            pidfd_of(pid).map_err(|errno| error!("open the container's init: {}", words(errno)))
+            pidfd_of(pid).context("open the container's init")
         }
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
@@ -319,11 +319,13 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Null => tree(NULL.as_ref(), Reach::One).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         Opening::Empty(label) => empty_tmpfs(label.as_deref(), at),
-        Opening::FilesOfRuleset => rustix::fs::memfd_create(c"ruleset", MemfdFlags::CLOEXEC)
-            .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
-        Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
-            .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
-        Opening::Landlock(ruleset) => landlock(ruleset).map_err(|errno| error!("{at}: {opening}: {}", words(errno))),
+        Opening::FilesOfRuleset => {
+            rustix::fs::memfd_create(c"ruleset", MemfdFlags::CLOEXEC).with_context(|| format!("{at}: memfd_create"))
+        }
+        Opening::HookState(_) | Opening::HookOutput => {
+            rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC).with_context(|| format!("{at}: memfd_create"))
+        }
+        Opening::Landlock(ruleset) => landlock(ruleset).with_context(|| format!("{at}: {opening}")),
         Opening::StartFifo => fifo(&state.join(EXEC_FIFO), at),
         Opening::AnswerFifo => fifo(&state.join(EXEC_ANSWER), at),
         Opening::Found(inner) => open_found(inner, at),
@@ -435,12 +437,12 @@ fn fifo(path: &Path, at: &At) -> Result<OwnedFd> {
     let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)
         .and_then(|()| rustix::fs::openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
-        .map_err(|errno| error!("{at}: mkfifo {}: {}", path.display(), words(errno)))
+        .with_context(|| format!("{at}: mkfifo {}", path.display()))
 }
 
 fn must_be_a_directory(root: &Option<OwnedFd>, (opening, at): &(Opening, At)) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
-    let stat = rustix::fs::fstat(root).map_err(|errno| error!("{at}: stat: {}", words(errno)))?;
+    let stat = rustix::fs::fstat(root).with_context(|| format!("{at}: stat"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         let path = opening.path().unwrap_or(Path::new(""));
         bail!("{at}: {}: {}", path.display(), words(Errno::NOTDIR));

@@ -23,8 +23,7 @@ const EMPTY: &std::ffi::CStr = c"mode=755,size=4k,nr_inodes=2";
 pub(super) fn search_by_all(path: &Path, directories: &mut Directories) -> Result<()> {
     let target = CString::new(path.as_os_str().as_bytes())?;
     let open = || File::open(path).with_context(|| format!("Images::new: open {}", path.display()));
-    mount(c"tmpfs", &target, c"tmpfs", libc::MS_RDONLY, EMPTY)
-        .map_err(|errno| error!("Images::new: mount a tmpfs: {errno}", errno = in_words(&errno)))?;
+    mount(c"tmpfs", &target, c"tmpfs", libc::MS_RDONLY, EMPTY).context("Images::new: mount a tmpfs")?;
     let empty = open()?;
     let layer = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
     let data = CString::new(format!("lowerdir={}:{}", layer(&empty), layer(&directories.images)))?;

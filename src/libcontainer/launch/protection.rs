@@ -6,8 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use crate::error::{Result, bail, error};
-use crate::sys::errno::words;
+use crate::error::{Error, Result};
 use crate::sys::exec::{Strings, execveat};
 use crate::sys::own_program::{self, OwnFile, OwnProgram};
 
@@ -43,7 +42,7 @@ impl Protected {
     /// # Errors
     /// Our program's file cannot be opened, mounted or copied.
     pub fn in_child() -> Result<Protected> {
-        let failed = |errno| error!("protect our own binary: {}", words(errno));
+        let failed = |errno| Error::from(errno).context("protect our own binary");
         let own = OwnProgram::of_now().map_err(failed)?;
         let (file, mount) = match OwnFile::by_read_only_mount() {
             Ok((file, mount)) => (file, Some(mount)),
@@ -82,7 +81,7 @@ pub fn protect() -> Result<Protected> {
         Err(_) => {
             let copy = OwnFile::sealed_copy();
             run_again(&copy.map_err(|errno| {
-                error!("copy the runtime's binary to a sealed file in memory (memfd_create): {}", words(errno))
+                Error::from(errno).context("copy the runtime's binary to a sealed file in memory (memfd_create)")
             })?)
         }
     }
@@ -97,7 +96,7 @@ fn run_again(own: &OwnFile) -> Result<Protected> {
         entry
     }))?;
     let errno = execveat(own.as_fd(), &args, &env);
-    bail!("execute the runtime's binary again, protected: {}", words(errno))
+    Err(Error::from(errno).context("execute the runtime's binary again, protected"))
 }
 
 fn strings(list: impl Iterator<Item = Vec<u8>>) -> Result<Strings> {

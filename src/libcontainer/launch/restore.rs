@@ -324,8 +324,7 @@ impl Restore<'_> {
     fn setup_namespaces(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         hold_first_process(pid, making)?;
         if self.new.plan.init.iter().any(|step| step.what == What::Loopback) {
-            let up =
-                || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}", errno = in_words(&errno)));
+            let up = || loopback_up().context("bring the loopback up");
             in_network_of(pid, up)?;
         }
         let each = &self.new.plan.runtime_hooks;
@@ -387,7 +386,7 @@ impl Restore<'_> {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty());
             let done = root.and_then(|root| set_attributes(root.as_fd(), &Attributes::read_only(), Reach::One));
-            done.map_err(|errno| error!("root.readonly: {errno}", errno = in_words(&errno)))
+            done.context("root.readonly")
         };
         in_mounts_of(child.pid, close)
     }
@@ -399,8 +398,7 @@ fn hold_first_process(pid: i32, making: &mut Making<'_>) -> Result<()> {
         return Ok(());
     }
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("criu has reported no pid"))?;
-    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
-        .map_err(|errno| error!("pidfd_open {pid}: {errno}", errno = in_words(&errno)))?;
+    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("pidfd_open {pid}"))?;
     making.child = Some(Child::new(pid, pidfd));
     *making.reached = Reached::Process;
     note_init(making.reserved, making.resources.cgroup(), pid)

@@ -8,9 +8,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::container::{Container, EXEC_FIFO};
-use crate::error::{Kind, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, error};
 use crate::status::Status;
-use crate::sys::errno::words;
 use crate::wait::{limits, timespec};
 
 /// True if runc made the container and it waits for `start`.
@@ -30,14 +29,14 @@ pub(super) fn start(container: &mut Container) -> Result<()> {
     let path = container.directory().join(EXEC_FIFO);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fifo = rustix::fs::openat(CWD, &path, flags, Mode::empty());
-    let fifo = fifo.map_err(|errno| error!("exec fifo: {}", words(errno)))?;
+    let fifo = fifo.context("exec fifo")?;
     let mut word = [0u8; 1];
     loop {
         match rustix::io::read(&fifo, &mut word) {
             Ok(1..) => break,
             // Init has not opened its end yet.
             Ok(0) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => bail!("exec fifo: {}", words(errno)),
+            Err(errno) => return Err(Error::from(errno).context("exec fifo")),
         }
         container
             .process()

@@ -15,7 +15,6 @@ use rustix::net::{
 };
 
 use crate::error::{Context, Result, bail, error};
-use crate::sys::errno::{in_words, words};
 use crate::wait::{self, limits};
 
 /// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
@@ -41,8 +40,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's error.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|errno| error!("socketpair: {errno}", errno = in_words(&errno)))
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context("socketpair")
 }
 
 /// Sends one descriptor with `text`, which must not be empty: a message without bytes carries no descriptor.
@@ -72,7 +70,7 @@ fn when_read(socket: BorrowedFd<'_>, name: &str, call: &mut dyn FnMut() -> Resul
     loop {
         match call() {
             Err(Errno::AGAIN) => {}
-            other => return other.map_err(|errno| error!("{name}: {}", words(errno))),
+            other => return other.context(name),
         }
         if !wait::ready(&[(socket, PollFlags::OUT)], Some(deadline)).context(name)? {
             bail!("{name}: no process has read from the socket for {} s", limits::ANSWER.as_secs());
@@ -89,7 +87,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|errno| error!("recvmsg: {errno}", errno = in_words(&errno)))?;
+        .context("recvmsg")?;
     control
         .drain()
         .find_map(|message| match message {

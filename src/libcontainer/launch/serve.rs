@@ -31,7 +31,6 @@ use crate::host::views::{self, View};
 use crate::plan::step::{Slot, What};
 use crate::plan::{self, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
-use crate::sys::errno::words;
 use crate::sys::process_status::ProcessStatus;
 use crate::wait::{self, limits};
 use crate::wire::{GO, HookPoint, Request, UP_SIZE, Up};
@@ -243,7 +242,7 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
                 return Ok((Some(up), carried));
             }
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(error!("read from init: {}", words(errno))),
+            Err(errno) => return Err(Error::from(errno).context("read from init")),
         }
     }
 }
@@ -253,7 +252,7 @@ fn send_go(socket: &OwnedFd) -> Result<()> {
         Ok(_) => Ok(()),
         // Init has ended. The next read returns the reason.
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
-        Err(errno) => Err(error!("write to init: {}", words(errno))),
+        Err(errno) => Err(Error::from(errno).context("write to init")),
     }
 }
 
@@ -261,12 +260,11 @@ fn send_go(socket: &OwnedFd) -> Result<()> {
 fn init_of_bridge(launched: &Launched<'_>) -> Result<Option<Child>> {
     let Some(pid) = launched.opened.first_child.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(None) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
-    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
-        .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
+    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("pidfd_open {pid}"))?;
     // ORDER: before it is killed, limited or recorded as our child.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
-        .map_err(|errno| error!("process {pid} is not the init that we have made: {}", words(errno)))?;
+        .with_context(|| format!("process {pid} is not the init that we have made"))?;
     Ok(Some(Child::new(pid, pidfd)))
 }
 
@@ -298,7 +296,7 @@ fn prepare_init(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> 
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
         let written = launched.opened.proc.write_of(pid, c"oom_score_adj", score.to_string().as_bytes());
-        written.map_err(|errno| error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno)))?;
+        written.with_context(|| format!("process.oomScoreAdj: write {score} to oom_score_adj"))?;
     }
     resctrl::join(&launched.opened.resctrl_groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
@@ -307,7 +305,7 @@ fn prepare_init(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> 
             let file = launched.opened.fd(Slot(slot))?;
             // The list of the bridge may be longer.
             let state = rustix::fs::ftruncate(file, 0).and_then(|()| rustix::io::pwrite(file, &state, 0));
-            state.map_err(|errno| error!("write hook state: {}", words(errno)))?;
+            state.context("write hook state")?;
         }
     }
     Ok(())
@@ -340,7 +338,7 @@ fn carry_out(
             for offset in &launched.plan.time_offsets {
                 let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
                 let written = launched.opened.proc.write_of(pid, c"timens_offsets", line.as_bytes());
-                written.map_err(|errno| error!("{}: write {line} to timens_offsets: {}", offset.at, words(errno)))?;
+                written.with_context(|| format!("{}: write {line} to timens_offsets", offset.at))?;
             }
             Ok(())
         }
@@ -412,8 +410,7 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let Some((Opening::Source(path, reach, ids), at)) = launched.plan.openings.get(slot.0) else {
         return Err(error!("init asks for a mount tree that the plan does not have"));
     };
-    let tree =
-        open::tree_of(source, *reach).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))?;
+    let tree = open::tree_of(source, *reach).with_context(|| format!("{at}: open {}", path.display()))?;
     if let Some(mapped) = ids {
         mount_id_maps::map_tree(launched, &tree, path, *mapped)
             .with_context(|| format!("{}: idmap {}", at, path.display()))?;
@@ -424,7 +421,7 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
 fn set_limits(launched: &Launched<'_>) -> Result<()> {
     for limit in &launched.plan.limits {
         crate::sys::sched::set_limit(launched.child.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {
-            error!("{}: prlimit {} {}:{}: {}", limit.at, limit.name, limit.soft, limit.hard, words(errno))
+            Error::from(errno).context(format!("{}: prlimit {} {}:{}", limit.at, limit.name, limit.soft, limit.hard))
         })?;
     }
     Ok(())
@@ -433,7 +430,7 @@ fn set_limits(launched: &Launched<'_>) -> Result<()> {
 fn set_scheduler(launched: &Launched<'_>) -> Result<()> {
     let (attr, at) = launched.plan.scheduler.as_ref().ok_or_else(|| error!("no scheduler in the plan"))?;
     crate::sys::sched::set_scheduler(launched.child.pid, attr)
-        .map_err(|errno| error!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
+        .with_context(|| format!("{at}: {}", What::Scheduler(*attr)))
 }
 
 /// See `SetUpProcess::continue_init`.

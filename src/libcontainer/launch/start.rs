@@ -17,7 +17,7 @@ use super::identity::Identity;
 use super::runc;
 use crate::config::{self, At};
 use crate::container::{AfterStart, Container, Does, EXEC_ANSWER, EXEC_FIFO, has_executed};
-use crate::error::{Context, Kind, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan;
 use crate::plan::failure;
 use crate::status::Status;
@@ -180,12 +180,12 @@ fn send_go(container: &Container) -> Result<(Option<Up>, Option<String>)> {
             _ => Err(Errno::INVAL),
         }
     };
-    let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(|errno| error!("{}", words(errno)))?;
+    let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(Error::from)?;
     let fifo = match open(EXEC_FIFO, OFlags::WRONLY) {
         Err(Errno::NXIO) => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
-        other => other.map_err(|errno| error!("{}", words(errno)))?,
+        other => other.map_err(Error::from)?,
     };
-    rustix::io::write(&fifo, &GO).map_err(|errno| error!("{}", words(errno)))?;
+    rustix::io::write(&fifo, &GO).map_err(Error::from)?;
     let init = container.process().ok();
     let mut packet = [0u8; UP_SIZE];
     let (mut last, mut cause, mut packets, mut over) = (None, None, 0, false);
@@ -206,7 +206,7 @@ fn send_go(container: &Container) -> Result<(Option<Up>, Option<String>)> {
                 last = Some(up);
             }
             Err(Errno::INTR) => {}
-            Err(errno) => bail!("{}", words(errno)),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
@@ -223,7 +223,7 @@ fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> R
         Ok(0) => Ok(has_executed(container.record().init_process_pid) != Some(false)),
         Ok(_) => Ok(fds.get(1).is_some_and(|init| !init.revents().is_empty())),
         Err(Errno::INTR) => Ok(false),
-        Err(errno) => bail!("poll: {}", words(errno)),
+        Err(errno) => return Err(Error::from(errno).context("poll")),
     }
 }
 

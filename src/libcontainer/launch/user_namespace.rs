@@ -9,11 +9,10 @@ use rustix::pipe::PipeFlags;
 use super::child::Child;
 use super::id_maps;
 use crate::config::At;
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result};
 use crate::host::Environment;
 use crate::plan::IdMaps;
 use crate::sys::clone::{clone, exit};
-use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
@@ -23,7 +22,7 @@ const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 /// # Errors
 /// The map that the kernel refused, and its error.
 pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At, environment: &Environment) -> Result<OwnedFd> {
-    let child = waiting_child().map_err(|errno| error!("{at}: clone user: {}", words(errno)))?;
+    let child = waiting_child().with_context(|| format!("{at}: clone user"))?;
     id_maps::write(proc, child.0.pid, maps, at, environment)?;
     of_process(child.0.pid).with_context(|| at.to_string())
 }
@@ -45,5 +44,5 @@ fn waiting_child() -> Result<(Child, Option<OwnedFd>), Errno> {
 pub(super) fn of_process(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| error!("open {path}: {}", words(errno)))
+        .with_context(|| format!("open {path}"))
 }

@@ -67,6 +67,8 @@ const CALLS: &[(&str, Call)] = &[
     }),
     ("kill", |_, _, container| {
         container.as_ref()?.kill(0, Stopped::Refused).unwrap();
+        let refused = container.as_ref()?.kill(999, Stopped::Refused).unwrap_err();
+        assert_eq!(*refused.kind(), libcontainer::Kind::Os(libc::EINVAL), "{refused}");
         container
     }),
     ("pause and resume", |_, _, mut container| {
