@@ -1,5 +1,6 @@
 //! Checks the files of a bundle before anything is made: files that are missing, or of the wrong kind.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -19,11 +20,14 @@ use crate::sys::namespace::namespace_kind;
 struct Check<'a> {
     directory: &'a Path,
     faults: &'a mut Faults,
+    /// The places of these faults.
+    places: HashSet<At>,
 }
 
 /// Adds the mistakes that a look at the host shows. Places that have one already are left alone.
 pub(super) fn check(spec: &Spec, directory: &Path, faults: &mut Faults) {
-    let mut check = Check { directory, faults };
+    let places = faults.iter().map(|fault| fault.at.clone()).collect();
+    let mut check = Check { directory, faults, places };
     check.root(spec);
     check.sources(spec);
     check.namespaces(spec);
@@ -37,7 +41,7 @@ pub(super) fn check(spec: &Spec, directory: &Path, faults: &mut Faults) {
 
 impl Check<'_> {
     fn fault(&mut self, at: &At, path: &Path, why: &str) {
-        if self.faults.iter().all(|fault| fault.at != *at) {
+        if self.places.insert(at.clone()) {
             self.faults.add(at.clone(), format!("{}: {why}", path.display()));
         }
     }
@@ -141,7 +145,7 @@ impl Check<'_> {
         for (name, file, value) in values {
             let at = At::new("linux.resources.cpu").key(name);
             let why = value.as_deref().and_then(|value| Some((value, never(file, value)?)));
-            if let Some((value, why)) = why.filter(|_| self.faults.iter().all(|fault| fault.at != at)) {
+            if let Some((value, why)) = why.filter(|_| self.places.insert(at.clone())) {
                 let lists = ["cpus", "mems"].contains(&name);
                 self.faults.add(at, if lists { why } else { format!("{value}: {why}") });
             }

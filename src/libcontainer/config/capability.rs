@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::Capability;
 
-use super::distance;
+use super::is_near;
 
 /// Every capability's name, by its number (capabilities(7)).
 pub fn known() -> Vec<String> {
@@ -28,7 +28,7 @@ pub fn unknown_message(name: &str) -> String {
     let full = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
     match by_name(&full) {
         Some(_) => format!("unknown capability {name:?}, ignored: did you mean {full:?}?"),
-        None => match known().iter().find(|known| distance(known, &full) == 1) {
+        None => match known().iter().find(|known| is_near(known, &full)) {
             Some(near) => format!("unknown capability {name:?}, ignored: did you mean {near:?}?"),
             None => format!("unknown capability {name:?}, ignored"),
         },

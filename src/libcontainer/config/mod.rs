@@ -3,6 +3,7 @@
 
 mod at;
 pub mod capability;
+mod distance;
 pub mod example;
 mod fault;
 mod forms;
@@ -21,12 +22,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use at::At;
+pub use distance::{distance, is_near};
 pub use fault::{Fault, Faults, Warning};
 pub use names::{mention_slips, unknown_properties};
 pub use object::JsonObject;
 #[cfg(feature = "checkpoint")]
 pub(crate) use read::{kind, not_json};
-pub use unknown_name::distance;
 
 /// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::distance::is_near;
 use super::places::NAMED_BY_USERS;
-use super::unknown_name::{KnownNames, Unknown, distance, is_known, plain, unknown};
+use super::unknown_name::{KnownNames, Unknown, is_known, plain, unknown};
 use super::{At, Faults, Warning};
 
 /// Properties of a rule of a seccomp profile that have no note: comments, and the old form, which is a mistake.
@@ -90,7 +91,12 @@ fn notes_on_names(bytes: &[u8], mut at: At) -> Vec<NameNote> {
     let mut found = Vec::new();
     let look = Look { known: &KnownNames::default(), at: &mut at, found: &mut found };
     match look.deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
-        Ok(()) => found,
+        Ok(()) => {
+            // The first of them says it for the whole profile.
+            let mut others = false;
+            found.retain(|note| note.remark != Remark::Conditional || !std::mem::replace(&mut others, true));
+            found
+        }
         Err(_) => Vec::new(),
     }
 }
@@ -127,7 +133,7 @@ pub(super) fn is_slip(name: &[u8]) -> bool {
             && known.as_bytes() != name
     };
     CONFINING.iter().filter(near).any(|known| {
-        std::str::from_utf8(name).is_ok_and(|name| !is_known(name) && distance(&plain(known), &plain(name)) <= 1)
+        std::str::from_utf8(name).is_ok_and(|name| !is_known(name) && is_near(&plain(known), &plain(name)))
     })
 }
 
@@ -163,9 +169,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         let mut before = Vec::new();
         while let Some(name) = object.next_key::<String>()? {
             if CONDITIONS.contains(&name.as_str()) && self.at.is_below("linux.seccomp") {
-                if self.found.iter().all(|note| note.remark != Remark::Conditional) {
-                    self.found.push(NameNote { at: At::new("linux.seccomp"), name, remark: Remark::Conditional });
-                }
+                self.found.push(NameNote { at: At::new("linux.seccomp"), name, remark: Remark::Conditional });
                 object.next_value::<IgnoredAny>()?;
                 continue;
             }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::step::{MountChange, Setting};
-use crate::config::{At, Faults, Warning, distance};
+use crate::config::{At, Faults, Warning, is_near};
 use crate::sys::mount::{Attributes, Reach};
 
 /// All options of one mount, as read.
@@ -157,7 +157,7 @@ fn suggestion(word: &str) -> Option<&'static str> {
     }
     let flags = FLAGS.iter().map(|(word, ..)| *word);
     let changes = PROPAGATION.iter().map(|(word, _)| *word).chain(["rshared", "rslave", "rprivate", "runbindable"]);
-    flags.chain(changes).find(|known| distance(known, word) == 1)
+    flags.chain(changes).find(|known| *known != word && is_near(known, word))
 }
 
 /// True for a `relatime` that a later `norelatime` takes back. The mount keeps the atime flag that it had before, as with
