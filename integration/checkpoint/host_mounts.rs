@@ -89,6 +89,9 @@ fn a_container_with_its_own_users_continues() {
         let mut call = command(world, &[&["--log", log.to_str().unwrap()], args, &[&world.id]].concat());
         call.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(call.status().unwrap().success(), "{args:?}: {:?}", fs::read_to_string(log));
+        // its ids and capabilities are those of config.json
+        let said = fs::read_to_string(log).unwrap_or_default();
+        assert!(!said.contains("from the images"), "{said}");
     };
     for world in [&world, &joining] {
         world.write();

@@ -7,6 +7,7 @@ mod kept;
 mod killed;
 mod refused;
 mod remote;
+mod rights;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::{self, MountinfoLine};
+use super::mountinfo::{self, MountInTree, MountinfoLine, covering};
 use crate::sys::errno::words;
 use crate::sys::kernel_file::read_lossy;
 
@@ -66,9 +66,10 @@ impl Cgroups {
         let ours: Vec<Ours<'_>> = ours(cgroup).collect();
         let mut found = Cgroups::default();
         let mounted: Vec<MountinfoLine<'_>> = mountinfo::lines(mountinfo.as_bytes()).filter(is_on_the_way).collect();
+        let points: Vec<MountInTree<'_>> = mounted.iter().map(MountinfoLine::point).collect();
         for line in mounted.iter().filter(|line| line.written_path().starts_with(TOP)) {
             let mount = line.path();
-            if found.v1.iter().any(|there| there.mount == mount) || is_covered(line, &mounted) {
+            if found.v1.iter().any(|there| there.mount == mount) || !covering(line.point(), &points).is_empty() {
                 continue;
             }
             match line.fstype {
@@ -110,26 +111,6 @@ impl Hierarchy {
 fn is_on_the_way(line: &MountinfoLine<'_>) -> bool {
     let (path, top) = (line.written_path(), Path::new(TOP));
     top.starts_with(path) || path.starts_with(top)
-}
-
-/// True if the path of `line` leads to another file system: that one is mounted on this mount, or on a directory above.
-fn is_covered(line: &MountinfoLine<'_>, all: &[MountinfoLine<'_>]) -> bool {
-    let (mut at, mut path) = (line, line.written_path());
-    let mut below = line.id;
-    // There are at most as many steps as mounts. Without this limit, a wrong text could loop for ever.
-    for _ in all {
-        // A mount on the root itself covers nothing for a process whose root it is.
-        let hides = |other: &MountinfoLine<'_>| {
-            let point = other.written_path();
-            other.parent == at.id && other.id != below && point != Path::new("/") && path.starts_with(point)
-        };
-        if all.iter().any(hides) {
-            return true;
-        }
-        let Some(above) = all.iter().find(|other| other.id == at.parent) else { break };
-        (below, path, at) = (at.id, at.written_path(), above);
-    }
-    false
 }
 
 /// Whether a text such as /proc/self/cgroup has the hierarchy with this key (`Hierarchy::key`; empty for version 2).

@@ -22,6 +22,12 @@ pub struct Mount {
     pub fstype: String,
 }
 
+impl Mount {
+    pub(super) fn point(&self) -> MountInTree<'_> {
+        MountInTree { id: self.id, parent: self.parent, path: &self.path }
+    }
+}
+
 /// All mounts of our mount namespace.
 ///
 /// # Errors
@@ -55,8 +61,8 @@ pub fn peer_group_of(text: &[u8], id: u64) -> Option<u64> {
 
 /// One line. Its paths are still escaped.
 pub(super) struct MountinfoLine<'a> {
-    pub(super) id: u64,
-    pub(super) parent: u64,
+    id: u64,
+    parent: u64,
     device: &'a [u8],
     root: &'a [u8],
     path: &'a [u8],
@@ -88,6 +94,11 @@ impl<'a> MountinfoLine<'a> {
         self.root == b"/"
     }
 
+    /// With its mount point still escaped.
+    pub(super) fn point(&self) -> MountInTree<'a> {
+        MountInTree { id: self.id, parent: self.parent, path: self.written_path() }
+    }
+
     /// Its mount point, still escaped.
     pub(super) fn written_path(&self) -> &'a Path {
         Path::new(OsStr::from_bytes(self.path))
@@ -97,6 +108,33 @@ impl<'a> MountinfoLine<'a> {
     pub(super) fn path(&self) -> PathBuf {
         unescaped(self.path)
     }
+}
+
+/// A mount, and where it is in the tree of mounts.
+#[derive(Clone, Copy)]
+pub(super) struct MountInTree<'a> {
+    pub(super) id: u64,
+    pub(super) parent: u64,
+    pub(super) path: &'a Path,
+}
+
+/// The mount points of the mounts because of which the path of `mount` leads to another file system: they are on this mount itself, or
+/// on a directory above it.
+pub(super) fn covering<'a>(mount: MountInTree<'a>, all: &[MountInTree<'a>]) -> Vec<&'a Path> {
+    let (mut at, mut below, mut found) = (mount, mount.id, Vec::new());
+    let mut path = mount.path;
+    // There are at most as many steps as mounts. Without this limit, a wrong text could loop for ever.
+    for _ in all {
+        // A mount on the root itself covers nothing for a process whose root it is.
+        let hides = |other: &&MountInTree<'_>| {
+            let is_beside = other.parent == at.id && other.id != below;
+            is_beside && other.path != Path::new("/") && path.starts_with(other.path)
+        };
+        found.extend(all.iter().filter(hides).map(|other| other.path));
+        let Some(above) = all.iter().find(|other| other.id == at.parent) else { break };
+        (below, path, at) = (at.id, at.path, *above);
+    }
+    found
 }
 
 /// The lines of the file's text.

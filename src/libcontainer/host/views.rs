@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::Mount;
+use super::mountinfo::{Mount, covering};
 
 /// The mount point of a whole proc or sysfs. If a mount namespace has one, a process in a child user namespace may mount a new
 /// one, without masks and flags (mount_namespaces(7)).
@@ -20,9 +20,14 @@ pub struct View {
 /// Every whole proc and sysfs, the last line first. `root` is the container's, without links.
 pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
     let whole = |mount: &&Mount| matches!(&*mount.fstype, "proc" | "sysfs") && mount.root == Path::new("/");
+    let points: Vec<_> = mounts.iter().map(Mount::point).collect();
+    // What is mounted on the view itself can be unmounted first, by the same path.
+    let above = |mount: &Mount| {
+        covering(mount.point(), &points).into_iter().find(|path| *path != mount.path).map(Path::to_path_buf)
+    };
     let view = |mount: &Mount| View {
         path: mount.path.clone(),
-        covered_by: covered_by(mount, mounts),
+        covered_by: above(mount),
         inside: mount.path.starts_with(root),
     };
     mounts.iter().rev().filter(whole).map(view).collect()
@@ -35,18 +40,6 @@ pub fn first_unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v
         let position = known.iter().position(|path| *path == view.path.as_os_str().as_bytes());
         view.covered_by.is_some() || position.map(|n| known.swap_remove(n)).is_none()
     })
-}
-
-/// A mount that covers a directory above `mount`.
-fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
-    let mut below = Vec::new();
-    let mut next = mount.parent;
-    while let Some(parent) = mounts.iter().find(|other| other.id == next && !below.contains(&other.id)) {
-        below.push(parent.id);
-        next = parent.parent;
-    }
-    let above = |other: &&Mount| other.path != mount.path && mount.path.starts_with(&other.path);
-    mounts.iter().filter(above).find(|other| !below.contains(&other.id)).map(|other| other.path.clone())
 }
 
 #[cfg(test)]
@@ -65,6 +58,10 @@ mod tests {
 26 24 0:9 / /mnt rw - tmpfs tmpfs rw
 27 20 0:4 / /b/rootfs/proc rw - proc proc rw
 28 21 0:9 / /proc rw - tmpfs tmpfs rw
+30 24 0:9 / /mnt/x rw - tmpfs tmpfs rw
+31 26 0:9 / /mnt/x rw - tmpfs tmpfs rw
+32 31 0:4 / /mnt/x/proc rw - proc proc rw
+33 20 0:9 / / rw - tmpfs tmpfs rw
 ";
         let found = views(&mountinfo::parse(text), Path::new("/b/rootfs"));
         let view = |path: &str, covered: Option<&str>, inside| View {
@@ -73,6 +70,8 @@ mod tests {
             inside,
         };
         let expected = [
+            // 30 is covered itself, and nothing above 32 is covered
+            view("/mnt/x/proc", None, false),
             view("/b/rootfs/proc", None, true),
             view("/mnt/proc", Some("/mnt"), false),
             view("/sys", None, false),

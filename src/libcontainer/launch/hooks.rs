@@ -306,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_that_the_caller_ends_is_not_said_to_have_failed_before_its_program() {
+        let stop = wait::Stop::new().unwrap();
+        stop.interrupt();
+        let json = r#"[{"path":"/bin/sh","args":["sh","-c","exec sleep 1000"]}]"#;
+        let error = stop.over(|| run(json, b"", Path::new("/tmp"), None)).unwrap_err();
+        let expected = "hooks.createRuntime[0]: error running createRuntime hook #0: interrupted by the caller";
+        assert_eq!((error.to_string().as_str(), error.kind()), (expected, &Kind::Interrupted(libc::SIGKILL)));
+    }
+
+    #[test]
     fn a_background_process_of_a_hook_does_not_block_us() {
         let started = std::time::Instant::now();
         run(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#, b"", Path::new("/tmp"), None).unwrap();

@@ -3,12 +3,16 @@
 
 use std::ffi::CStr;
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::child::{exit_status, reap_within};
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
 use crate::host::grants::{grants, own_names};
@@ -16,6 +20,10 @@ use crate::host::{Environment, IdMap, id_map};
 use crate::plan::{IdMaps, Writer};
 use crate::sys::errno::{in_words, words};
 use crate::sys::host_proc::HostProc;
+use crate::wait::{self, limits};
+
+/// The most bytes that are read of what a program writes to its standard error.
+const MOST_WORDS: usize = 64 << 10;
 
 /// One of the two maps.
 struct IdMapFile<'a> {
@@ -91,8 +99,8 @@ impl IdMapFile<'_> {
         command.arg(pid.to_string()).args(numbers.map(|number| number.to_string())).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         crate::sys::fds::keep_only_stdio(&mut command);
-        let (status, said) = match crate::sys::fds::spawn(&mut command).and_then(end_and_words) {
-            Ok(ended) => ended,
+        let child = match crate::sys::fds::spawn(&mut command) {
+            Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(
                 "{}: {} is not installed (package uidmap), and without it an ordinary user can map only the own id",
                 self.property,
@@ -100,12 +108,17 @@ impl IdMapFile<'_> {
             ),
             Err(error) => bail!("{}: run {}: {error}", self.property, self.program, error = in_words(&error)),
         };
+        let (status, said) = end_of(child).map_err(|error| error.context(self.program).context(&self.property))?;
         if status.success() {
             return Ok(());
         }
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
         let text = fs::read_to_string(self.grants).unwrap_or_default();
         match self.why(&grants(&text, &own_names())) {
             Some(why) => bail!("{}: {}: {why}", self.property, self.program),
+            None if said.is_empty() => {
+                bail!("{}: {}: it failed without a message ({status})", self.property, self.program)
+            }
             None => bail!("{}: {}: {said} ({status})", self.property, self.program),
         }
     }
@@ -129,14 +142,40 @@ impl IdMapFile<'_> {
     }
 }
 
-/// The exit status of a program, and the beginning of what it writes to its standard error. `Child::wait_with_output` panics if the
-/// kernel refuses a read.
-fn end_and_words(mut child: Child) -> io::Result<(ExitStatus, String)> {
-    const MOST: u64 = 1 << 16;
-    let mut said = Vec::new();
-    let read = child.stderr.take().map_or(Ok(0), |stderr| stderr.take(MOST).read_to_end(&mut said));
-    let status = child.wait()?;
-    read.map(|_| (status, String::from_utf8_lossy(&said).trim().to_owned()))
+/// Waits for the end of a program: its status, and the first `MOST_WORDS` bytes of its standard error. The user's PATH names the
+/// program, so it may write without end, or never end. A signal ends the wait, and kills the program.
+fn end_of(mut child: Child) -> Result<(ExitStatus, Vec<u8>)> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+        let _ = child.kill().and_then(|()| child.wait());
+    })?;
+    let mut pipe = child.stderr.take();
+    if let Some(pipe) = &pipe {
+        rustix::io::ioctl_fionbio(pipe, true)?;
+    }
+    let (mut said, mut ended) = (Vec::new(), false);
+    while !ended {
+        let fds = [Some(pidfd.as_fd()), pipe.as_ref().map(AsFd::as_fd)];
+        let fds: Vec<_> = fds.into_iter().flatten().map(|fd| (fd, PollFlags::IN)).collect();
+        if let Err(interrupted) = wait::ready(&fds, None) {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+            reap_within(pidfd.as_fd(), limits::KILLED_CHILD);
+            return Err(interrupted.into());
+        }
+        // ORDER: before the last look at the pipe. A process that the program leaves behind may keep the pipe open.
+        let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+        ended = rustix::event::poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+        let room = (MOST_WORDS - said.len()) as u64;
+        let read = pipe.as_mut().map(|pipe| pipe.take(room).read_to_end(&mut said));
+        // At its end, or with enough words, the pipe is closed.
+        if read.is_some_and(|read| read.is_ok()) {
+            pipe = None;
+        }
+    }
+    let status = reap_within(pidfd.as_fd(), limits::KILLED_CHILD).and_then(exit_status);
+    let status =
+        status.ok_or_else(|| error!("it has ended, but a process that traces it has not released its exit status"))?;
+    Ok((status, said))
 }
 
 /// A warning for each map of config.json that differs from that of the user namespace that process `pid` has joined.
@@ -198,6 +237,26 @@ mod tests {
             program: "newuidmap",
             grants: "/etc/subuid",
         }
+    }
+
+    /// The end of a program with this script.
+    fn run(script: &str) -> String {
+        let child = std::process::Command::new("/bin/sh").args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
+        match end_of(child) {
+            Ok((status, said)) => format!("{status}: {} bytes", said.len()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_program_that_writes_without_end_or_never_ends_is_bounded() {
+        assert_eq!(run("exec yes hostile >&2"), "signal: 13 (SIGPIPE): 65536 bytes");
+        assert_eq!(run("exit 1"), "exit status: 1: 0 bytes");
+        // A process that it leaves behind keeps the pipe open.
+        assert_eq!(run("sleep 3 & echo word >&2; exit 2"), "exit status: 2: 5 bytes");
+        let stop = wait::Stop::new().unwrap();
+        stop.interrupt();
+        assert_eq!(stop.over(|| run("exec sleep 1000")), "interrupted by the caller");
     }
 
     #[test]

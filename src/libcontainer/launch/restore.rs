@@ -20,6 +20,7 @@ use super::image_check;
 use super::images::{Allow, Directories, Images, config_file, must_not_be_restricted, options};
 use super::inside::{in_mounts_of, in_network_of, with_bound};
 use super::kept_label::{self, UNCONFINED};
+use super::kept_rights;
 use super::open_images;
 use super::resources::KernelGroups;
 use super::{mount_points, pidfile, record, scm_rights};
@@ -373,10 +374,13 @@ impl Restore<'_> {
         new.or(kept).or_else(written)
     }
 
-    /// Checks the security label, and makes the root read-only again: CRIU leaves it writable.
-    fn pre_resume(&self, making: &Making<'_>) -> Result<()> {
+    /// Checks the security label, compares the rights with config.json, and makes the root read-only again: CRIU leaves it writable.
+    fn pre_resume(&self, making: &mut Making<'_>) -> Result<()> {
         if let (Some(label), Some(child)) = (&making.label, &making.child) {
             kept_label::must_be_again(label, child.pid)?;
+        }
+        if let Some(child) = &making.child {
+            making.warnings.extend(kept_rights::beyond(self.new.plan, child.pid)?);
         }
         let is_root = |step: &Step| matches!(&step.what, What::Finish { path, .. } if path.as_c_str() == c".");
         let Some(child) = making.child.as_ref().filter(|_| self.new.plan.init.iter().any(is_root)) else {

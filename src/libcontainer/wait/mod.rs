@@ -59,7 +59,7 @@ impl fmt::Display for Interrupted {
                 Ok(signal) => write!(f, "interrupted by {signal}"),
                 Err(_) => write!(f, "interrupted by signal {number}"),
             },
-            Interrupted::Stop => f.write_str("it was killed before its program began"),
+            Interrupted::Stop => f.write_str("interrupted by the caller"),
             Interrupted::Errno(errno) => write!(f, "poll: {errno}", errno = in_words(errno)),
         }
     }

@@ -198,6 +198,10 @@ fn is_requested(at: &At, requested: &Value) -> bool {
         return !requested["unified"][file].is_null();
     }
     let place = at.as_str().strip_prefix("linux.resources.").unwrap_or_default();
+    // The name of a device may have dots.
+    if let Some(device) = place.strip_prefix("rdma.") {
+        return !requested["rdma"][device].is_null();
+    }
     let mut names = place.split(['.', '[']);
     let (section, name) = (&requested[names.next().unwrap_or_default()], names.next().unwrap_or_default());
     match (section, name) {
@@ -270,6 +274,8 @@ mod tests {
         let there = r#"{"memory":{"limit":10,"swap":30},"pids":{"limit":5},"cpu":{"quota":5000,"period":20000}}"#;
         assert_eq!(written(there, "{}", &v1()), [""; 0]);
         assert_eq!(written(there, r#"{"pids":{"limit":5}}"#, &v1()), ["pids.max=5"]);
+        let device = r#"{"rdma":{"mlx5_0.1":{"hcaHandles":3}}}"#;
+        assert_eq!(written(device, device, &v2()), ["rdma.max=mlx5_0.1 hca_handle=3"]);
         let disabled = r#"{"memory":{"disableOOMKiller":true}}"#;
         assert_eq!(written(disabled, r#"{"memory":{"disableOOMKiller":false}}"#, &v1()), ["memory.oom_control=0"]);
         assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v1()), ["memory.limit_in_bytes=20"]);
