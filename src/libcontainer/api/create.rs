@@ -1,6 +1,6 @@
 //! A new container.
 
-use super::bundle::{Bundle, absolute};
+use super::bundle::Bundle;
 use super::exec::NOT_STARTED;
 use super::process::Process;
 use super::progress::Explanation;
@@ -109,7 +109,7 @@ impl<'a> Create<'a> {
         plan.warnings.extend(bundle.warnings_of_create());
         let plan = Explanation(plan);
         settings.observer.planned(&plan)?;
-        let pid_file = settings.pid_file.as_deref().map(absolute).transpose()?;
+        let pid_file = settings.pid_file()?;
         let new = NewContainer {
             root,
             text: &bundle.text,

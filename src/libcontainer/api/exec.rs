@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::bundle::{absolute, landlock_abi};
+use super::bundle::landlock_abi;
 use super::process::Process;
 use super::process_object::{Object, ProcessObject, capability};
 use super::progress::Explanation;
@@ -125,7 +125,7 @@ impl<'a> Exec<'a> {
         host.landlock = landlock_abi(&config);
         let mut flags = flags(container);
         let mut settings = self.settings;
-        let terminal = settings.set_flags(Some(&process), &mut flags)?;
+        let (terminal, pid_file) = (settings.set_flags(Some(&process), &mut flags)?, settings.pid_file()?);
         let given = Given { config: &config, host: &host, flags: &flags };
         let thread = container.thread()?;
         let namespaces = own_namespaces(container, thread, &config)?;
@@ -148,7 +148,7 @@ impl<'a> Exec<'a> {
             .map_err(|error| ready.why_it_ended().unwrap_or(error))
             .context(NOT_STARTED)?;
         settings.observer.ready(&plan, &ready)?;
-        begin(ready, settings.pid_file.as_deref())
+        begin(ready, pid_file.as_deref())
     }
 }
 
@@ -209,10 +209,10 @@ impl Exec<'_> {
 
 /// Writes its pid file, and starts it.
 fn begin(ready: SetUpProcess<'_>, pid_file: Option<&Path>) -> Result<Process> {
-    let (path, pid) = (pid_file.map(absolute).transpose()?, ready.pid());
-    path.as_deref().map_or(Ok(()), |path| pidfile::write(path, pid))?;
+    let pid = ready.pid();
+    pid_file.map_or(Ok(()), |path| pidfile::write(path, pid))?;
     let child = ready.continue_init().context(NOT_STARTED).inspect_err(|_| {
-        if let Some(path) = &path {
+        if let Some(path) = pid_file {
             pidfile::remove_own(path, pid);
         }
     });

@@ -1,6 +1,6 @@
 //! A container from images.
 
-use super::bundle::{Bundle, absolute};
+use super::bundle::Bundle;
 use super::process::Process;
 use super::progress::Explanation;
 use super::settings::{Settings, settings_of_a_container, settings_of_all};
@@ -84,7 +84,7 @@ impl<'a> RestoreFrom<'a> {
         let terminal = settings.set_flags(self.bundle.config.spec.process().as_ref(), &mut flags)?;
         let plan = Explanation(self.bundle.plan(&flags)?);
         settings.observer.planned(&plan)?;
-        let pid_file = settings.pid_file.as_deref().map(absolute).transpose()?;
+        let pid_file = settings.pid_file()?;
         let new = NewContainer {
             root: self.root,
             text: &self.bundle.text,

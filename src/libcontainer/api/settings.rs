@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::bundle::absolute;
 use super::console::Console;
 use super::progress::Observer;
 use super::protection::Protection;
-use crate::error::{Kind, Result, bail};
+use crate::error::{Context, Kind, Result, bail};
 use crate::launch::{Streams, Times};
 use crate::plan::{Flags, Terminal};
 use crate::sys::errno::words;
@@ -42,6 +43,9 @@ impl Settings<'_> {
             bail!(Kind::InvalidArgument => "a console is set, but process.terminal is not true");
         }
         flags.terminal = if socket.is_some() { Terminal::Sent } else { Terminal::None };
+        if let Some(signal) = self.death_signal.filter(|signal| !(1..=64).contains(signal)) {
+            bail!(Kind::InvalidArgument => "`death_signal`: unknown signal {signal}");
+        }
         flags.death_signal = self.death_signal;
         flags.listen_fds = self.listen_fds;
         flags.extra_fds = self.listen_fds.saturating_add(self.preserve_fds);
@@ -57,6 +61,11 @@ impl Settings<'_> {
         }
         flags.extra_fds += given;
         Ok(socket)
+    }
+
+    /// The path of the pid file, whatever the current directory is later.
+    pub(super) fn pid_file(&self) -> Result<Option<PathBuf>> {
+        self.pid_file.as_deref().map(absolute).transpose().context("`pid_file`")
     }
 }
 

@@ -61,6 +61,15 @@ const CALLS: &[(&str, Call)] = &[
         assert!(process.wait().unwrap().success());
         container
     }),
+    ("exec with wrong settings", |_, _, container| {
+        let exec = || container.as_ref().unwrap().exec(&[BUSYBOX, "true"]);
+        for signal in [-1, 0, 65, i32::MAX] {
+            let refused = exec().death_signal(Some(signal)).spawn().unwrap_err();
+            assert_eq!(*refused.kind(), libcontainer::Kind::InvalidArgument, "{refused}");
+        }
+        assert!(exec().pid_file("").spawn().unwrap_err().to_string().starts_with("`pid_file`: "));
+        container
+    }),
     ("exec what is missing", |_, _, container| {
         container.as_ref()?.exec(&["/missing"]).spawn().unwrap_err();
         container
