@@ -71,7 +71,9 @@ fn images(images: &Images, path: &Path, bundle: Option<&Bundle>, format: &str) -
         bail!("{}: {file}: {problem}", path.display());
     }
     if !faults.is_empty() {
-        let lines = faults.iter().map(|ImageFault { file, problem }| format!("\n  {file}: {problem}"));
+        let lines = faults
+            .iter()
+            .map(|ImageFault { file, problem }| format!("\n  {}", format!("{file}: {problem}").replace('\n', "\\n")));
         bail!("{} has {} mistakes:{}", path.display(), faults.len(), lines.collect::<String>());
     }
     print(&format!("{}: {}\n{0}: no mistakes\n", path.display(), summary(&contents)))?;

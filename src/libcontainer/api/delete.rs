@@ -88,8 +88,11 @@ impl Container {
     /// ```
     ///
     /// # Errors
-    /// Something could not be removed. The container then still exists.
+    /// `State` if its first process has not ended; or something could not be removed. The container then still exists.
     pub fn delete_ended(self) -> Result<Vec<Error>> {
+        if let Ok(status @ (Status::Created | Status::Running | Status::Paused)) = self.status() {
+            bail!(Kind::State(status) => "cannot delete container {} that is not stopped: {status}", self.record().id);
+        }
         remove_own(self, Leftovers::Own)
     }
 

@@ -1,6 +1,6 @@
 //! The ready message of a service (sd_notify(3)), from the container to the service manager.
 
-use crate::container::Root;
+use crate::container::{Root, check_id};
 use crate::error::Result;
 use crate::launch::notify;
 
@@ -12,8 +12,9 @@ impl Root {
     /// `Container::start`. None if the container was made without `Create::notify`: it can never send anything.
     ///
     /// # Errors
-    /// No process listens at `manager`, or the kernel's error.
+    /// `InvalidArgument` for a wrong id; no process listens at `manager`; or the kernel's error.
     pub fn notify_socket(&self, id: &str, manager: &str) -> Result<Option<NotifySocket>> {
+        check_id(id)?;
         NotifySocket::bind(&notify::directory(&self.path().join(id)), manager)
     }
 }

@@ -190,8 +190,10 @@ pub fn load_resources(bytes: &[u8]) -> Result<(Value, Vec<Warning>), Faults> {
 pub fn load_annotation<T: DeserializeOwned>(text: &str, at: &At) -> Result<T, Faults> {
     let not_json = |error: serde_json::Error| Faults::one(at.clone(), read::not_json(&error));
     let document = serde_json::from_str(text).map_err(not_json)?;
-    let (value, faults) = read::all_mistakes(document, at, Faults::none())?;
-    faults.into_result(value)
+    let (_, faults) = read::all_mistakes::<T>(document, at, Faults::none())?;
+    faults.into_result(())?;
+    // ORDER: the document keeps only the last of two properties with one name. The type refuses the second one.
+    serde_json::from_str(text).map_err(|error| Faults::one(at.clone(), error.to_string()))
 }
 
 /// A version with two numbers, such as 1.0. The specification wants three, but every runtime accepts two.

@@ -137,12 +137,12 @@ impl Criu {
         let mut child = crate::sys::fds::spawn(&mut command).map_err(|error| not_started(setup.program, &error))?;
         drop(command);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of criu")?;
-        let guardian = Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END).inspect_err(|_| {
-            // it has no request yet
-            let _ = child.kill();
-            let _ = child.wait();
-        });
+        // it has no request yet
+        let mut end = || child.kill().and_then(|()| child.wait());
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| drop(end()));
+        let pidfd = pidfd.context("pidfd_open of criu")?;
+        let guardian =
+            Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END).inspect_err(|_| drop(end()));
         let mut criu = Criu {
             guardian: Some(guardian?),
             child,

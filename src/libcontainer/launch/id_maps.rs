@@ -151,7 +151,9 @@ fn end_of(mut child: Child) -> Result<(ExitStatus, Vec<u8>)> {
     })?;
     let mut pipe = child.stderr.take();
     if let Some(pipe) = &pipe {
-        rustix::io::ioctl_fionbio(pipe, true)?;
+        rustix::io::ioctl_fionbio(pipe, true).inspect_err(|_| {
+            let _ = child.kill().and_then(|()| child.wait());
+        })?;
     }
     let (mut said, mut ended) = (Vec::new(), false);
     while !ended {

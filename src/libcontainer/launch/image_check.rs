@@ -126,8 +126,9 @@ pub fn must_be_none(images: &Images, faults: &[ImageFault]) -> Result<()> {
         [] => Ok(()),
         [ImageFault { file, problem }] => bail!("Images::new: {directory}: {file}: {problem}"),
         _ => {
-            let lines: String =
-                faults.iter().map(|ImageFault { file, problem }| format!("\n  {file}: {problem}")).collect();
+            // each as one line, whatever names the images contain
+            let line = |fault: &ImageFault| format!("\n  {}", error!("{}: {}", fault.file, fault.problem));
+            let lines: String = faults.iter().map(line).collect();
             let text = format!("Images::new: {directory} has {} mistakes:{lines}", faults.len());
             Err(error!("several mistakes").reworded(text))
         }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::config::capability::known;
 use crate::config::{At, Warning};
 use crate::error::{Context, Result};
-use crate::host::id_map;
+use crate::host::{Namespace, id_map};
 use crate::plan::Plan;
 use crate::plan::step::{CapabilitySets, What};
 use crate::sys::process_status::ProcessStatus;
@@ -39,7 +39,10 @@ pub(super) fn beyond(plan: &Plan, pid: i32) -> Result<Vec<Warning>> {
         let path = format!("/proc/{pid}/{name}");
         fs::read_to_string(&path).with_context(|| format!("read {path}"))
     };
-    let (uids, gids) = (read("uid_map")?, read("gid_map")?);
+    // Of our own user namespace the kernel shows the ids of the one around it (user_namespaces(7)), but status has ours.
+    let is_ours = Namespace::of(pid, "user").ok() == Namespace::ours("user").ok();
+    let map = |name| if is_ours { Ok("0 0 4294967295".to_owned()) } else { read(name) };
+    let (uids, gids) = (map("uid_map")?, map("gid_map")?);
     let status = ProcessStatus::read(pid).with_context(|| format!("read /proc/{pid}/status"))?;
     let planned = PlannedRights::of(plan);
     let ids = [

@@ -223,7 +223,7 @@ fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> R
         Ok(0) => Ok(has_executed(container.record().init_process_pid) != Some(false)),
         Ok(_) => Ok(fds.get(1).is_some_and(|init| !init.revents().is_empty())),
         Err(Errno::INTR) => Ok(false),
-        Err(errno) => return Err(Error::from(errno).context("poll")),
+        Err(errno) => Err(Error::from(errno).context("poll")),
     }
 }
 

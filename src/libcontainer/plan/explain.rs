@@ -208,7 +208,7 @@ fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
     all
 }
 
-/// `at` is the cgroup of the list. Its last word is the name of the hooks.
+/// `at` is the place of the list in config.json. Its last word is the name of the hooks.
 pub(super) fn run_hooks(at: &At, count: usize) -> String {
     format!("run {count} {} hooks", at.as_str().rsplit('.').next().unwrap_or_default())
 }

@@ -36,31 +36,31 @@ fn must_be_allowed(said: &[u8]) {
     }
 }
 
-const MESSAGE: &[u8] = b"coracle: memory asked for after the clone\n";
-const GIVEN_BACK: &[u8] = b"coracle: memory given back after the clone\n";
+const ALLOCATED: &[u8] = b"coracle: memory asked for after the clone\n";
+const FREED: &[u8] = b"coracle: memory given back after the clone\n";
 
 // SAFETY: every call is passed to the system's allocator unchanged, or does not return.
 unsafe impl GlobalAlloc for WatchedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        must_be_allowed(MESSAGE);
+        must_be_allowed(ALLOCATED);
         // SAFETY: the caller's promise, handed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        must_be_allowed(MESSAGE);
+        must_be_allowed(ALLOCATED);
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        must_be_allowed(MESSAGE);
+        must_be_allowed(ALLOCATED);
         // SAFETY: as above.
         unsafe { System.realloc(memory, layout, size) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        must_be_allowed(GIVEN_BACK);
+        must_be_allowed(FREED);
         // SAFETY: as above.
         unsafe { System.dealloc(memory, layout) }
     }

@@ -73,7 +73,7 @@ pub struct Location {
     file: (u32, u32, u64),
 }
 
-/// The file of a file. The same file in another mount is another file.
+/// The location of a file. The same file in another mount has another location.
 ///
 /// # Errors
 /// Those of `mount_id`.

@@ -31,7 +31,7 @@ pub const LEAVING: Duration = Duration::from_millis(500);
 /// The OOM killer kills all processes of a group (memory.oom.group) within this time. Later kills are a new event.
 pub const OOM_GROUP: Duration = Duration::from_secs(2);
 /// The OOM killer kills the next process of a group within this time, or the group is complete.
-pub const OOM_NEXT: Duration = Duration::from_millis(50);
+pub const OOM_NEXT: Duration = Duration::from_millis(500);
 /// systemd must complete one conversation.
 pub const SYSTEMD: Duration = Duration::from_secs(30);
 /// CRIU must report its version and features. It tests the kernel first.
