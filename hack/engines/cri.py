@@ -489,7 +489,7 @@ def case_restore():
     wait(lambda: name in [d for i in I.ListImages(p.ListImagesRequest()).images for d in i.repo_digests], name)
     threading.Thread(target=http.server.HTTPServer(("127.0.0.1", 80), Registry).serve_forever, daemon=True).start()
     i, c = pod()
-    k = ctr(i, c, ["sh", "-c", "n=0; while sleep 0.1; do n=$((n + 1)); echo $n >/n; done"])
+    k = ctr(i, c, ["sh", "-c", "n=0; while sleep 0.1; do n=$((n + 1)); echo $n >/m; mv /m /n; done"])
     wait(lambda: int(sh(k, "cat", "/n")[1] or 0) > 20, "it counts")
     archive = checkpoint(k)
     R.StopPodSandbox(p.StopPodSandboxRequest(pod_sandbox_id=i))

@@ -347,7 +347,7 @@ fn sites(untouched: &Untouched) -> Vec<Site> {
     untouched.calls.iter().map(|(role, seen)| (bundle, operation, *role, seen.call.name.clone(), seen.site)).collect()
 }
 
-/// Whether the fault can have another result than one that is tried. EIO is tried at each call of a worker. SIGKILL, and
+/// Whether the fault can have another result than one that is tried. EIO is tried at each call of a site. SIGKILL, and
 /// the errors that the code distinguishes, are tried at the first and the last call. EINTR and EAGAIN are tried only at
 /// calls that wait. The code does not distinguish EMFILE, ENOMEM and ENOSPC from EIO.
 fn differs(sites: &[Site], n: usize, fault: Fault) -> bool {

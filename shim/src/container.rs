@@ -126,6 +126,8 @@ pub struct Container {
     pub ended: Option<Exit>,
     /// The time until which the end of its init waits for those of its execs. None while it runs, and after it is reported.
     pub patience: Option<Instant>,
+    /// Its other processes are being killed, after the end of its init.
+    pub is_killing: bool,
     pub deleting: bool,
 }
 

@@ -158,6 +158,7 @@ impl Shim {
             freezing: Freezing::No,
             ended: None,
             patience: None,
+            is_killing: false,
             deleting: false,
         };
         self.containers.insert(id.clone(), container);

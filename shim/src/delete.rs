@@ -95,7 +95,9 @@ impl Shim {
             }
             return self.answer(reply, Err(status));
         }
-        // the deletion ended a container that was not started
+        // the deletion ended a container that was not started. A tracer may keep that end
+        self.tell_last_ends(id);
+        self.look_at_init(id);
         self.tell_last_ends(id);
         let Some(container) = self.containers.remove(id) else {
             return self.answer(reply, Err(failure(Code::NotFound, "container not created")));

@@ -14,7 +14,7 @@ use crate::wire::{self, Frame, Inbox};
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
 
-/// The time after which a shim without a container ends, if no client comes or asks. containerd calls Create as soon as `start` has
+/// The time after which a shim without a container ends, if no client comes, or calls more than State, Stats, Pids and Connect. containerd calls Create as soon as `start` has
 /// answered, and Shutdown as soon as Delete has.
 const ALONE: Duration = Duration::from_secs(20);
 
@@ -22,7 +22,8 @@ const ALONE: Duration = Duration::from_secs(20);
 const READS: usize = 8;
 
 /// The maximum memory of all connections together, for requests that have not come whole and for answers that nobody reads. One
-/// connection alone takes less: a request and two answers of the largest kind, in vectors that are half empty.
+/// connection alone takes less, unless many jobs answer it at once: a request and two answers of the largest kind, in vectors that are
+/// half empty.
 const OF_CONNECTIONS: usize = 8 * wire::LIMIT;
 
 /// The pause of the loop after accept(2) has failed.
@@ -66,6 +67,8 @@ impl Shim {
         if self.rest.is_some_and(|time| time <= Instant::now()) {
             self.rest = None;
             libcontainer::give_back_program_pages();
+            // a job's thread may have ended after its result was taken: its children are ours since then
+            self.reap();
         }
     }
 
@@ -179,7 +182,6 @@ impl Shim {
         }
         // a process that enters a container has a copy of this stack (`bootstrap::TUNABLES`)
         std::hint::black_box(&mut buffer).fill(0);
-        self.alone = None;
         self.send(token);
         while let Some(frame) = self.next_frame(token) {
             match frame {

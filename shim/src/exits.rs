@@ -17,7 +17,7 @@ use crate::poll::{Interest, Token};
 use crate::pump::Pump;
 use crate::shim::{Shim, Whose};
 
-/// The time that the end of an init waits for those of its execs. With cgroup v1, a frozen process does not end.
+/// The time that the end of an init waits for those of its execs and other processes. With cgroup v1, a frozen process does not end.
 const EXECS: Duration = Duration::from_secs(10);
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
@@ -67,6 +67,14 @@ impl Shim {
         }
     }
 
+    /// Looks at a container's init whose pidfd may not show its end.
+    pub(crate) fn look_at_init(&mut self, id: &str) {
+        let made = self.containers.get(id).and_then(|container| container.init.made.as_ref());
+        if let Some(token) = made.map(|(_, token)| *token) {
+            self.is_readable(token);
+        }
+    }
+
     /// Takes the end of the process, if it has ended.
     fn end_of(&mut self, token: Token) -> Option<(Whose, Exit)> {
         let whose = self.processes.get(&token).cloned()?;
@@ -109,11 +117,15 @@ impl Shim {
         // ORDER: processes that share a pid namespace with others are killed with their init, before the end is
         // reported. An exec may have left the cgroup
         container.execs.values().for_each(Process::kill_at_once);
+        container.is_killing = true;
         let (at, id) = (container.at.clone(), whose.container.clone());
         self.jobs.begin(move || {
             // the container may have been deleted; the deletion then removes the rest
             let _ = at.kill_all();
-            Box::new(move |shim| shim.tell_of_init(&id))
+            Box::new(move |shim| {
+                shim.containers.get_mut(&id).into_iter().for_each(|container| container.is_killing = false);
+                shim.tell_of_init(&id);
+            })
         });
     }
 
@@ -128,10 +140,11 @@ impl Shim {
         self.tell_of_init(&whose.container);
     }
 
-    /// Reports the end of a container's init, after all its execs have ended.
+    /// Reports the end of a container's init, after all its execs have ended and its other processes are killed.
     fn tell_of_init(&mut self, id: &str) {
         let Some(container) = self.containers.get(id) else { return };
-        let waits = container.has_execs() && container.patience.is_some_and(|time| time > Instant::now());
+        let waits = (container.has_execs() || container.is_killing)
+            && container.patience.is_some_and(|time| time > Instant::now());
         let Some(exit) = container.ended.filter(|_| container.init.exit.is_none() && !waits) else { return };
         self.look_for_oom_of(id);
         self.tell_exit(&Whose { container: id.to_owned(), exec: None }, exit);

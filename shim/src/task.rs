@@ -36,6 +36,10 @@ impl Shim {
         if !SERVICES.contains(&&*request.service) {
             return self.answer(reply, Err(failure(Code::Unimplemented, format_args!("service {}", request.service))));
         }
+        // A monitor calls these for each task that containerd believes to have.
+        if !matches!(&*request.method, "State" | "Stats" | "Pids" | "Connect") {
+            self.alone = None;
+        }
         let now = match &*request.method {
             "State" => decode(request).and_then(|asked| self.state(&asked)).map(|m: StateResponse| m.encode_to_vec()),
             "Connect" => decode(request).and_then(|asked| self.connect(&asked)).map(|m| m.encode_to_vec()),
@@ -202,14 +206,23 @@ impl Shim {
         if asked.exec_id.is_empty() {
             process.unanswered += 1;
             self.jobs.begin(move || {
-                let done = at.kill(signal).map(|()| Vec::new()).map_err(|error| match error.kind() {
+                let killed = at.kill(signal);
+                let is_over =
+                    killed.as_ref().is_err_and(|error| *error.kind() == Kind::State(libcontainer::Status::Stopped));
+                let done = killed.map(|()| Vec::new()).map_err(|error| match error.kind() {
                     // it has just ended: engines treat this answer as success
                     Kind::State(libcontainer::Status::Stopped) | Kind::NotFound => {
                         failure(Code::NotFound, "process already finished")
                     }
                     _ => of_runtime("OCI runtime kill failed", &error),
                 });
-                Box::new(move |shim| shim.answer_of_init(reply, at.id, done))
+                Box::new(move |shim| {
+                    shim.answer_of_init(reply, at.id.clone(), done);
+                    if is_over {
+                        // a tracer keeps one of its threads: its pidfd does not show the end
+                        shim.look_at_init(&at.id);
+                    }
+                })
             });
             return Ok(());
         }

@@ -81,7 +81,16 @@ fn a_shim_without_a_container_ends_although_containerd_is_connected() {
     }
     let world = world();
     let mut client = world.start();
-    ends_by_itself(&client.path.clone(), client.pid.take());
+    let (path, pid) = (client.path.clone(), client.pid.take());
+    // as a monitor does, until it is gone
+    let asks = std::thread::spawn(move || {
+        let asked = StateRequest { id: "c1".into(), exec_id: String::new() };
+        while client.path.exists() && client.try_ask("State", &asked).is_ok() {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    ends_by_itself(&path, pid);
+    asks.join().expect("it asks");
     let mut client = world.start_c1();
     client.close_stdin("c1");
     let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");

@@ -155,10 +155,15 @@ fn with_an_exec(world: &World) -> (Client, Pid) {
 
 /// Takes a process out of the cgroups of its container.
 fn leave_cgroup(world: &World, pid: Pid) {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|hierarchy| hierarchy.path());
-    for top in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-        // a file, or a directory of cgroups
-        let _ = fs::write(top.join("cgroup.procs"), pid.to_string());
+    let top = PathBuf::from("/sys/fs/cgroup");
+    // with version 2 alone, the directories are cgroups, and some are those of other tests
+    let hierarchies = if top.join("cgroup.controllers").exists() {
+        vec![top]
+    } else {
+        fs::read_dir(&top).expect("hierarchies").flatten().map(|hierarchy| hierarchy.path()).collect()
+    };
+    for file in hierarchies.iter().map(|hierarchy| hierarchy.join("cgroup.procs")).filter(|file| file.exists()) {
+        fs::write(file, pid.to_string()).expect("it leaves");
     }
     let left = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
     assert!(!left.contains(&world.cgroup), "{left}");
