@@ -32,6 +32,7 @@ pub mod images;
 mod inside;
 #[cfg(feature = "checkpoint")]
 mod kept_label;
+#[cfg(feature = "checkpoint")]
 mod kept_rights;
 mod killed;
 mod launched;
