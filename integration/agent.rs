@@ -70,7 +70,7 @@ impl Agent {
     /// The next message.
     #[track_caller]
     pub fn next(&self) -> Value {
-        self.messages.recv_timeout(Duration::from_secs(30)).expect("the agent is told of a process")
+        self.messages.recv_timeout(Duration::from_secs(30)).expect("the agent gets the message of a process")
     }
 }
 

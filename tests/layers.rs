@@ -48,7 +48,7 @@ const MAY: [(&str, &[&str]); 20] = [
     ("cgroup", &["cgroup", "error", "host", "plan::resources", "plan::failure", "wait", "sys"]),
     ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "cgroup::undone", "sys::errno", "wait"]),
     // Messages to criu(8), and its answers.
-    ("criu", &["criu", "error", "host::Environment", "wait", "sys"]),
+    ("criu", &["criu", "error", "host::Environment", "printable", "wait", "sys"]),
     // The cgroup knows whether the container is paused.
     (
         "container",

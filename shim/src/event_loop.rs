@@ -14,8 +14,8 @@ use crate::wire::{self, Frame, Inbox};
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
 
-/// The time after which a shim without a container ends, if no client comes, or calls more than State, Stats, Pids and Connect. containerd calls Create as soon as `start` has
-/// answered, and Shutdown as soon as Delete has.
+/// The time after which a shim without a container ends, if no client comes, or calls more than State, Stats, Pids and Connect.
+/// containerd calls Create as soon as `start` has answered, and Shutdown as soon as Delete has.
 const ALONE: Duration = Duration::from_secs(20);
 
 /// The number of reads from one connection before others have their turn.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
-use libcontainer::{Bundle, Exposed, Exposure, Faults, ImageContents, ImageFault, Images, Kind, Warning};
+use libcontainer::{Bundle, Exposed, Exposure, Faults, ImageContents, Images, Kind, Warning};
 use serde_json::{Value, json};
 
 use super::session::print;
@@ -67,13 +67,11 @@ fn images(images: &Images, path: &Path, bundle: Option<&Bundle>, format: &str) -
         print(&format!("{:#}\n", json!({"images": found, "mistakes": mistakes.collect::<Vec<_>>()})))?;
         return Ok(status);
     }
-    if let [ImageFault { file, problem }] = faults.as_slice() {
-        bail!("{}: {file}: {problem}", path.display());
+    if let [fault] = faults.as_slice() {
+        bail!("{}: {fault}", path.display());
     }
     if !faults.is_empty() {
-        let lines = faults
-            .iter()
-            .map(|ImageFault { file, problem }| format!("\n  {}", format!("{file}: {problem}").replace('\n', "\\n")));
+        let lines = faults.iter().map(|fault| format!("\n  {fault}"));
         bail!("{} has {} mistakes:{}", path.display(), faults.len(), lines.collect::<String>());
     }
     print(&format!("{}: {}\n{0}: no mistakes\n", path.display(), summary(&contents)))?;

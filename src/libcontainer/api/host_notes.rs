@@ -129,7 +129,7 @@ fn devices(spec: &Spec, notes: &mut Vec<Warning>) {
     }
 }
 
-/// The program, looked for in the root as execvp(3) does. If a mount or a hook may bring it, there is no note.
+/// Looks for the program in the root as execvp(3) does. The result has no note if a mount or a hook may bring the program.
 fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
     let (Some(process), Some(root)) = (spec.process().as_ref(), spec.root().as_ref()) else { return };
     let Some(name) = process.args().as_ref().and_then(|args| args.first()).filter(|name| !name.is_empty()) else {

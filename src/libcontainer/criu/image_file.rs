@@ -1,11 +1,13 @@
 //! A file of images, read as messages. The layout is that of CRIU's `include/image.h`.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use prost::Message;
 
 use crate::error::{Error, error};
+use crate::printable;
 use crate::sys::errno::in_words;
 use crate::wait;
 
@@ -29,6 +31,13 @@ pub struct ImageFault {
     pub file: String,
     /// What is wrong with it.
     pub problem: String,
+}
+
+/// One line, whatever names the images contain.
+impl fmt::Display for ImageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable::line(&format!("{}: {}", self.file, self.problem)))
+    }
 }
 
 impl ImageFault {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
 };
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
 use super::guardian::{Guardian, Thaw};
 use super::rpc::{CriuFeatures, CriuReq, CriuReqType, CriuResp};
@@ -136,17 +136,15 @@ impl Criu {
         hand(&mut command, handed).context("start criu")?;
         let mut child = crate::sys::fds::spawn(&mut command).map_err(|error| not_started(setup.program, &error))?;
         drop(command);
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
-        // it has no request yet
-        let mut end = || child.kill().and_then(|()| child.wait());
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| drop(end()));
-        let pidfd = pidfd.context("pidfd_open of criu")?;
-        let guardian =
-            Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END).inspect_err(|_| drop(end()));
+        let pidfd = crate::sys::fds::pidfd_of(&mut child).context("pidfd_open of criu")?;
+        let guardian = Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END).inspect_err(|_| {
+            // it has no request yet
+            let _ = child.kill().and_then(|()| child.wait());
+        });
         let mut criu = Criu {
             guardian: Some(guardian?),
+            pid: Pid::from_child(&child),
             child,
-            pid,
             pidfd,
             socket: Some(ours),
             printed,

@@ -1,12 +1,14 @@
 //! A process that we have cloned.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
+use crate::error::{Result, error};
 use crate::wait::limits;
 
 /// A child of ours. If it is dropped, it is killed and reaped, unless `keep` was called.
@@ -80,6 +82,19 @@ impl Drop for Child {
 pub(super) fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
     let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
     Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
+}
+
+/// Whether a child of ours has ended. Its pidfd says so also if a process traces it: wait(2) returns only after the tracer has read
+/// its end.
+pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+    rustix::event::poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// The status of a program that has ended or was killed. If a process traces it, we may not be able to reap it.
+pub(super) fn status_of(program: BorrowedFd<'_>) -> Result<ExitStatus> {
+    let status = reap_within(program, limits::KILLED_CHILD).and_then(exit_status);
+    status.ok_or_else(|| error!("it has ended, but a process that traces it has not released its exit status"))
 }
 
 /// Reaps a child of ours that has ended or ends now. If a process of the container traces it, we can reap it only after the tracer

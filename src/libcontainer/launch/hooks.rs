@@ -9,11 +9,11 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
-use super::child::{exit_status, reap_within};
+use super::child::{has_ended, status_of};
 use super::hook_files::{HookFile, HookFiles};
 use super::identity::Identity;
 use crate::config::At;
@@ -22,7 +22,7 @@ use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::plan::failure::signal_words;
 use crate::sys::errno::in_words;
-use crate::wait::{self, limits};
+use crate::wait;
 
 /// The longest quote of a hook's output.
 const QUOTED: u64 = 4096;
@@ -189,34 +189,20 @@ enum HookEnd {
 
 /// Waits for the end of the hook. After its timeout, the end of init or a signal that asks us to end, kills the hook and its group.
 fn wait_for(mut child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
-        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-        let _ = child.wait();
-    })?;
+    let (pid, pidfd) = (Pid::from_child(&child), crate::sys::fds::pidfd_of(&mut child)?);
     let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(init).map(|fd| (fd, PollFlags::IN)).collect();
     let one_has_ended = wait::ready(&fds, deadline);
-    // We poll the pidfd: if the hook is traced, wait(2) returns only after the tracer has read its end.
-    let mut hook = [PollFd::new(&pidfd, PollFlags::IN)];
-    if one_has_ended.is_ok() && rustix::event::poll(&mut hook, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-    {
-        return Ok(HookEnd::Itself(reap(pidfd.as_fd())?));
+    if one_has_ended.is_ok() && has_ended(pidfd.as_fd()) {
+        return Ok(HookEnd::Itself(status_of(pidfd.as_fd())?));
     }
     // Both may have ended already.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     // It may have left its group.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-    reap(pidfd.as_fd())?;
+    status_of(pidfd.as_fd())?;
     Ok(if one_has_ended? { HookEnd::WithInit } else { HookEnd::TooLate })
-}
-
-/// The status of a hook that has ended or was killed. If a process traces it, we may not be able to reap it.
-fn reap(hook: BorrowedFd<'_>) -> Result<ExitStatus> {
-    let status = reap_within(hook, limits::KILLED_CHILD).and_then(exit_status);
-    status.ok_or_else(|| error!("it has ended, but a process that traces it has not released its exit status"))
 }
 
 #[cfg(test)]
@@ -296,7 +282,7 @@ mod tests {
         // a process of ours in the place of init, and a hook in our process group
         let mut init = Command::new("/bin/true").spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(init.id()).unwrap()).unwrap();
-        let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let ended = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","exec sleep 1000"]}]"#;
         let error = run(json, b"", Path::new("/tmp"), Some(ended.as_fd()));
         assert!(error.unwrap_err().to_string().contains("the container's init was killed meanwhile"));

@@ -8,11 +8,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 
-use super::child::{exit_status, reap_within};
+use super::child::{has_ended, reap_within, status_of};
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
 use crate::host::grants::{grants, own_names};
@@ -145,28 +145,22 @@ impl IdMapFile<'_> {
 /// Waits for the end of a program: its status, and the first `MOST_WORDS` bytes of its standard error. The user's PATH names the
 /// program, so it may write without end, or never end. A signal ends the wait, and kills the program.
 fn end_of(mut child: Child) -> Result<(ExitStatus, Vec<u8>)> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
-        let _ = child.kill().and_then(|()| child.wait());
-    })?;
+    let pidfd = crate::sys::fds::pidfd_of(&mut child)?;
+    let kill = || {
+        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+        reap_within(pidfd.as_fd(), limits::KILLED_CHILD);
+    };
     let mut pipe = child.stderr.take();
     if let Some(pipe) = &pipe {
-        rustix::io::ioctl_fionbio(pipe, true).inspect_err(|_| {
-            let _ = child.kill().and_then(|()| child.wait());
-        })?;
+        rustix::io::ioctl_fionbio(pipe, true).inspect_err(|_| kill())?;
     }
     let (mut said, mut ended) = (Vec::new(), false);
     while !ended {
         let fds = [Some(pidfd.as_fd()), pipe.as_ref().map(AsFd::as_fd)];
         let fds: Vec<_> = fds.into_iter().flatten().map(|fd| (fd, PollFlags::IN)).collect();
-        if let Err(interrupted) = wait::ready(&fds, None) {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-            reap_within(pidfd.as_fd(), limits::KILLED_CHILD);
-            return Err(interrupted.into());
-        }
+        wait::ready(&fds, None).inspect_err(|_| kill())?;
         // ORDER: before the last look at the pipe. A process that the program leaves behind may keep the pipe open.
-        let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
-        ended = rustix::event::poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+        ended = has_ended(pidfd.as_fd());
         let room = (MOST_WORDS - said.len()) as u64;
         let read = pipe.as_mut().map(|pipe| pipe.take(room).read_to_end(&mut said));
         // At its end, or with enough words, the pipe is closed.
@@ -174,10 +168,7 @@ fn end_of(mut child: Child) -> Result<(ExitStatus, Vec<u8>)> {
             pipe = None;
         }
     }
-    let status = reap_within(pidfd.as_fd(), limits::KILLED_CHILD).and_then(exit_status);
-    let status =
-        status.ok_or_else(|| error!("it has ended, but a process that traces it has not released its exit status"))?;
-    Ok((status, said))
+    Ok((status_of(pidfd.as_fd())?, said))
 }
 
 /// A warning for each map of config.json that differs from that of the user namespace that process `pid` has joined.

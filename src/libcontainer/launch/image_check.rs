@@ -61,7 +61,7 @@ fn without_memory(images: &Images, annotations: &HashMap<String, String>) -> Res
     Ok((contents, faults))
 }
 
-/// A fault for each file of the host in the images that is none of the standard streams `names`.
+/// A fault for each file of the host in the images, except the standard streams `names`.
 fn without_name(directory: &Path, names: &[String]) -> Vec<ImageFault> {
     let files = match files_of_the_host(directory) {
         Ok(files) => files,
@@ -124,11 +124,9 @@ pub fn must_be_none(images: &Images, faults: &[ImageFault]) -> Result<()> {
     let directory = images.directory.display();
     match faults {
         [] => Ok(()),
-        [ImageFault { file, problem }] => bail!("Images::new: {directory}: {file}: {problem}"),
+        [fault] => bail!("Images::new: {directory}: {fault}"),
         _ => {
-            // each as one line, whatever names the images contain
-            let line = |fault: &ImageFault| format!("\n  {}", error!("{}: {}", fault.file, fault.problem));
-            let lines: String = faults.iter().map(line).collect();
+            let lines: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
             let text = format!("Images::new: {directory} has {} mistakes:{lines}", faults.len());
             Err(error!("several mistakes").reworded(text))
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::checked;
 use super::clone::Alone;
@@ -117,12 +118,24 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
+/// A pidfd of a program that we have started. Without one, nothing would wait for the program: it and its process group end.
+///
+/// # Errors
+/// Those of pidfd_open(2).
+pub fn pidfd_of(child: &mut Child) -> Result<OwnedFd, Errno> {
+    let pid = Pid::from_child(child);
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        let _ = child.kill().and_then(|()| child.wait());
+    })
+}
+
 /// The program that `command` starts gets its three streams and nothing else of ours: no descriptor and no blocked
 /// signal. It ends when we end, so that a hook does not continue for a container that has been deleted meanwhile.
 pub fn keep_only_stdio(command: &mut Command) {
     let start = || {
         super::heap::forbid();
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         super::signals::unblock_all()?;
         Ok(close_on_exec_from(3)?)
     };

@@ -171,7 +171,9 @@ impl OwnProgram {
         let (mut others, mut count) = ([Piece::default(); 16], 0);
         maps::each(|mapping| {
             if mapping.file == own && !self.pieces.iter().any(|piece| piece.contains(&mapping)) {
-                others.iter_mut().skip(count).take(1).for_each(|other| *other = Piece::from(mapping));
+                if let Some(other) = others.get_mut(count) {
+                    *other = Piece::from(mapping);
+                }
                 count += 1;
             }
         })?;
